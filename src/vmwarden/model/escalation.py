@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How long something has been wrong."""
+
+from typing import Literal
+
+from vmwarden.model.posture import Posture
+from vmwarden.model.wire import Wire
+
+
+class Incident(Wire, frozen=True, kw_only=True):
+    """One fence that does not allow.  It ends with that fence's next allow, and with nothing else.
+
+    kind: wrong once the fence denied in this incident (silence after a deny stays wrong).
+    carried_ms: age gathered in earlier boots.  since_boot_ms: CLOCK_BOOTTIME at which it began or,
+    after a reboot, was first seen again.  boot_id: the boot since_boot_ms belongs to.
+    """
+
+    fence: str
+    kind: Literal["wrong", "unknown"]
+    carried_ms: int = 0
+    since_boot_ms: int
+    boot_id: str
+
+
+class Escalation(Wire, frozen=True, kw_only=True):
+    """What is remembered from turn to turn, and over reboots.
+
+    allowed: fences that allowed at least once in this boot and epoch; only for these does the
+    grace for unknown count.
+    """
+
+    boot_id: str = ""
+    epoch: int = 0
+    incidents: tuple[Incident, ...] = ()
+    allowed: tuple[str, ...] = ()
+    posture: Posture = Posture.HELD

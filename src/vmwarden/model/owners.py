@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who owns this VM."""
+
+from typing import Annotated, Literal
+
+from msgspec import Meta
+
+from vmwarden.model.policy import Name, SshKey
+from vmwarden.model.wire import Wire
+
+
+class OwnerKey(Wire, frozen=True, kw_only=True):
+    """One person's key, in the form of an SSH public key line."""
+
+    name: Name
+    key: SshKey
+
+
+class Owners(Wire, frozen=True, kw_only=True):
+    """/etc/vmwarden/owners.json: keys, and how many of them have to sign what.
+
+    version: goes up by exactly one with each rotation; a successor is signed by the old and by the new
+    threshold.
+    """
+
+    format: Literal["vmwarden.owners/1"] = "vmwarden.owners/1"
+    version: Annotated[int, Meta(ge=1)]
+    keys: Annotated[tuple[OwnerKey, ...], Meta(min_length=1, max_length=32)]
+    policy_threshold: Annotated[int, Meta(ge=1, le=32)] = 1
+    owners_threshold: Annotated[int, Meta(ge=1, le=32)] = 1

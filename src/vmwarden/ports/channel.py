@@ -1,0 +1,25 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A way to the host."""
+
+from typing import Protocol
+
+
+class Channel(Protocol):
+    """Bytes to and from the host's companion, framed by vmwarden.channels.frame."""
+
+    @property
+    def name(self) -> str: ...
+
+    def fileno(self) -> int:
+        """For the event loop.  Raises ChannelDown."""
+        ...
+
+    def send(self, message: bytes) -> None:
+        """One message, without waiting.  Raises ChannelDown."""
+        ...
+
+    def receive(self) -> tuple[bytes, ...]:
+        """Whole messages that have arrived; never waits.  Raises ChannelDown when the host went away."""
+        ...
+
+    def close(self) -> None: ...
