@@ -1,0 +1,24 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# Install the Debian/Ubuntu packages that one set needs, if any is missing.  Sets: base, test, guest.
+set -euo pipefail
+declare -A sets=(
+  [base]="python3-venv"
+  [test]="nftables iproute2 openssh-client cryptsetup-bin procps"
+  [guest]="qemu-system-x86 qemu-utils mmdebstrap debian-archive-keyring cpio busybox-static kmod e2fsprogs squashfs-tools xz-utils openssh-client"
+)
+missing=()
+for set in "$@"; do
+  for package in ${sets[$set]}; do
+    dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'install ok installed' || missing+=("$package")
+  done
+done
+if [ "${#missing[@]}" -eq 0 ]; then exit 0; fi
+echo "installing: ${missing[*]}"
+[ "$(id -u)" -eq 0 ] || { echo "not root: run 'apt-get install ${missing[*]}' first" >&2; exit 1; }
+export DEBIAN_FRONTEND=noninteractive
+log=$(mktemp)
+if ! { apt-get update -q && apt-get install -q -y --no-install-recommends "${missing[@]}"; } >"$log" 2>&1; then
+  tail -n 20 "$log" >&2; rm -f "$log"; exit 1
+fi
+rm -f "$log"
