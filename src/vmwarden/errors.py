@@ -14,6 +14,8 @@ WardenError
     ChannelDown        the way to the host is closed
     CommandFailed      a process of another program failed
     ControlFailed      the VM could not be made to do something to itself
+    FileAbsent         a file that is looked for is not there
+    FileUnavailable    a file is there, or should be, and cannot be read or written
   JournalError       the record
     Tampered           what is written is not what was written (exit 65)
     JournalFull        no room to write: openings are refused, closings go on
@@ -101,6 +103,14 @@ class CommandFailed(WorldError):
 
 class ControlFailed(WorldError):
     """The VM could not be made to do something to itself."""
+
+
+class FileAbsent(WorldError):
+    """Nothing stands at that path.  Often no mistake at all: nothing was written yet."""
+
+
+class FileUnavailable(WorldError):
+    """The file system refuses: denied, read-only, full, failing."""
 
 
 class JournalError(WardenError):
