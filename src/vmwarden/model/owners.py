@@ -5,15 +5,24 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from vmwarden.model.policy import Name, SshKey
+from vmwarden.model.policy import Name
 from vmwarden.model.wire import Wire
+
+#: people may also sign with a security key; hosts cannot touch one (model.policy.SshKey)
+PersonKey = Annotated[
+    str,
+    Meta(
+        pattern=r"^(ssh-ed25519|ecdsa-sha2-nistp(256|384|521)|ssh-rsa|sk-ssh-ed25519@openssh\.com)"
+        r" [A-Za-z0-9+/=]+( .*)?$"
+    ),
+]
 
 
 class OwnerKey(Wire, frozen=True, kw_only=True):
     """One person's key, in the form of an SSH public key line."""
 
     name: Name
-    key: SshKey
+    key: PersonKey
 
 
 class Owners(Wire, frozen=True, kw_only=True):
