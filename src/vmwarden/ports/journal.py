@@ -14,6 +14,17 @@ class Journal(Protocol):
         """Raises JournalFull when there is no room, Tampered when the file does not fit itself."""
         ...
 
+    def head(self) -> tuple[int, str]:
+        """Records written, and the root over them (hex)."""
+        ...
+
     def checkpoint(self, now: Moment) -> Checkpoint:
         """Sign the tree as it stands.  Raises JournalFull."""
+        ...
+
+    def room(self) -> bool:
+        """Whether the records of an opening, and of the closing that may follow it, will find room.
+
+        To be asked before every opening; False refuses it.  Never raises.
+        """
         ...

@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+"""All evidence that is known now, and the questions that are still open."""
+
+import msgspec
+
+from vmwarden.errors import UntrustedInput
+from vmwarden.model.evidence import Evidence, Proof, Subject
+from vmwarden.model.message import Declared, RawStatement
+from vmwarden.model.moment import Moment
+from vmwarden.model.policy import TrustedHost
+from vmwarden.model.statement import Audience, Challenge
+from vmwarden.rules.statement import Admitted, admit
+from vmwarden.rules.trusted_time import TimeAnchor
+
+#: a nonce is answered within this or never: the slowest honest channel seen took 4 s under emulation
+NONCE_LIFE_MS = 30_000
+#: questions open at a time; an older one is forgotten
+NONCES = 4
+#: sources that are kept; the catalog has a tenth of this, a captured watcher would invent more
+SOURCES = 64
+
+
+class Overreach(UntrustedInput):
+    """The watcher said what it must not say.  Only a captured or broken watcher does."""
+
+
+class Book:
+    """One page a source.  A source's newer gathering replaces its older one, whole.
+
+    What a statement proved stays until its age ends it, even when a later statement of the same source
+    is refused: a host that stumbles once is judged by age, as the policy says.  The refusal is kept
+    beside it, so that people see why.
+    """
+
+    def __init__(self, *, audience: Audience, hosts: tuple[TrustedHost, ...]) -> None:
+        self._audience = audience
+        self._hosts = hosts
+        self._declared: dict[str, tuple[Evidence, ...]] = {}
+        self._stated: dict[str, tuple[int, tuple[Evidence, ...]]] = {}
+        self._refused: dict[str, Evidence] = {}
+        self._nonces: dict[str, int] = {}
+        self.anchor: TimeAnchor | None = None
+
+    def challenge(self, nonce: str, now: Moment) -> Challenge:
+        """A question to the host; its nonce counts for NONCE_LIFE_MS and once."""
+        self._nonces = {n: born for n, born in self._nonces.items() if now.boot_ms - born <= NONCE_LIFE_MS}
+        while len(self._nonces) >= NONCES:
+            del self._nonces[min(self._nonces, key=self._nonces.__getitem__)]
+        self._nonces[nonce] = now.boot_ms
+        return Challenge(aud=self._audience, nonce=nonce)
+
+    def add_declared(self, message: Declared, now: Moment) -> None:
+        """What a source says without proof.  Raises Overreach if it claims proof, and adds nothing."""
+        if message.source not in self._declared and len(self._declared) >= SOURCES:
+            raise Overreach(f"more than {SOURCES} sources")
+        page = []
+        for piece in message.evidence:
+            if piece.proof is not Proof.DECLARED or piece.signer:
+                raise Overreach(
+                    f"{message.source} claims proof for {piece.subject} that only the warden can find"
+                )
+            if piece.source != message.source:
+                raise Overreach(f"{message.source} speaks for {piece.source}")
+            # our clock, not the watcher's: a captured watcher must not be able to keep evidence young
+            page.append(
+                msgspec.structs.replace(piece, observed_boot_ms=now.boot_ms, observed_at_ms=now.utc_ms)
+            )
+        refusals = [piece for piece in page if piece.subject is Subject.STATEMENT and piece.unavailable]
+        if refusals:
+            self._refused[message.source] = refusals[-1]
+        self._declared[message.source] = tuple(
+            piece for piece in page if piece.subject is not Subject.STATEMENT
+        )
+
+    def add_statement(self, message: RawStatement, now: Moment, *, utc_ms: int | None) -> Admitted:
+        """Verify a signed document.  A refused one is remembered with its reason."""
+        live = frozenset(n for n, born in self._nonces.items() if now.boot_ms - born <= NONCE_LIFE_MS)
+        admitted = admit(
+            message.jws,
+            source=message.source,
+            boot_frozen=message.boot_frozen,
+            hosts=self._hosts,
+            audience=self._audience,
+            nonces=live,
+            now=now,
+            utc_ms=utc_ms,
+        )
+        if admitted.nonce is not None:
+            del self._nonces[admitted.nonce]
+        if any(piece.unavailable for piece in admitted.evidence):
+            self._refused[message.source] = admitted.evidence[0]
+            return admitted
+        if message.source not in self._stated and len(self._stated) >= SOURCES:
+            raise Overreach(f"more than {SOURCES} sources")
+        self._refused.pop(message.source, None)
+        turn, page = self._stated.get(message.source, (message.turn, ()))
+        if turn != message.turn:
+            page = ()
+        self._stated[message.source] = (message.turn, page + admitted.evidence)
+        if admitted.stamped_utc_ms is not None:
+            self.anchor = TimeAnchor(utc_ms=admitted.stamped_utc_ms, boot_ms=now.boot_ms, boot_id=now.boot_id)
+        return admitted
+
+    def evidence(self) -> tuple[Evidence, ...]:
+        """Everything, refusals included; rules.facts decides what counts."""
+        pages = [*self._declared.values(), *(page for _, page in self._stated.values())]
+        return tuple(piece for page in pages for piece in page) + tuple(self._refused.values())
+
+    def failing(self) -> tuple[str, ...]:
+        """Sources that have nothing but failures to show."""
+        dead = [s for s, page in self._declared.items() if page and all(p.unavailable for p in page)]
+        return tuple(sorted({*dead, *(s for s in self._refused if s not in self._stated)}))
+
+    def sources(self) -> int:
+        """How many sources have spoken."""
+        return len({*self._declared, *self._stated, *self._refused})
+
+    def waiting(self, now: Moment) -> bool:
+        """Whether a question to the host is still open."""
+        return any(now.boot_ms - born <= NONCE_LIFE_MS for born in self._nonces.values())

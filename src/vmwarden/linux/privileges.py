@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Giving up what is not needed, and staying runnable under pressure."""
+
+import ctypes
+import os
+import pwd
+
+from vmwarden.errors import UsageError, WorldError
+
+# linux/prctl.h
+_PR_SET_DUMPABLE = 4
+_PR_SET_NO_NEW_PRIVS = 38
+_PR_SET_PDEATHSIG = 1
+# linux/mman.h
+_MCL_CURRENT = 1
+_MCL_FUTURE = 2
+_MCL_ONFAULT = 4  # lock what is used, not all that is mapped: shared libraries stay small
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def drop_to(user: str) -> None:
+    """Become user for good: groups, ids, no new privileges, no core dumps.
+
+    Does nothing but the last two when not root.  Raises UsageError for an unknown user, WorldError.
+    """
+    if os.getuid() == 0:
+        try:
+            entry = pwd.getpwnam(user)
+        except KeyError as error:
+            raise UsageError(f"there is no user {user!r}: create it, or name one with --user") from error
+        try:
+            os.setgroups([])
+            os.setresgid(entry.pw_gid, entry.pw_gid, entry.pw_gid)
+            os.setresuid(entry.pw_uid, entry.pw_uid, entry.pw_uid)
+        except OSError as error:
+            raise WorldError(f"cannot become {user}: {error.strerror}") from error
+    _prctl(_PR_SET_NO_NEW_PRIVS, 1)
+    _prctl(_PR_SET_DUMPABLE, 0)
+
+
+def die_with_parent() -> None:
+    """SIGKILL when the parent ends: a watcher without its warden has nobody to talk to."""
+    _prctl(_PR_SET_PDEATHSIG, 9)
+
+
+def stay_runnable() -> tuple[str, ...]:
+    """Lock memory and raise priority against starvation.  Returns what could not be had, in words."""
+    missing = []
+    if _libc.mlockall(_MCL_CURRENT | _MCL_FUTURE | _MCL_ONFAULT) != 0:
+        missing.append(f"memory not locked: {os.strerror(ctypes.get_errno())}")
+    try:
+        os.setpriority(os.PRIO_PROCESS, 0, -10)
+    except OSError as error:
+        missing.append(f"priority not raised: {error.strerror}")
+    return tuple(missing)
+
+
+def uid_of(user: str) -> int | None:
+    """The uid of user, None if there is no such user."""
+    try:
+        return pwd.getpwnam(user).pw_uid
+    except KeyError:
+        return None
+
+
+def _prctl(option: int, argument: int) -> None:
+    if _libc.prctl(option, argument, 0, 0, 0) != 0:
+        raise WorldError(f"prctl {option}: {os.strerror(ctypes.get_errno())}")

@@ -1,0 +1,280 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The warden's event loop: sockets, signals, timers.  One thread; every wait has a bound."""
+
+import contextlib
+import select
+import signal
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+
+from vmwarden.errors import CommandFailed, JournalError, UntrustedInput
+from vmwarden.linux.child import Child
+from vmwarden.linux.notify import notify
+from vmwarden.linux.sockets import listen, peer
+from vmwarden.model.control import REQUEST_BYTES, Request
+from vmwarden.model.message import MESSAGE_BYTES
+from vmwarden.ports.clock import Clock
+from vmwarden.rules import canonical
+from vmwarden.warden.warden import Warden
+
+#: datagrams of the watcher handled before timers are looked at again: a flood must not starve the lease
+_BURST = 64
+#: clients of the control socket at a time, and how long one may dawdle
+_CLIENTS = 16
+_CLIENT_MS = 60_000
+#: before a watcher that ended is started again
+_RESPAWN_MS = 300
+
+
+@dataclass
+class _Client:
+    """A connection to the control socket."""
+
+    sock: socket.socket
+    born_ms: int
+    buffer: bytes = b""
+    waiting: bool = field(default=False)
+
+
+class Loop:
+    """Runs a Warden until SIGTERM."""
+
+    def __init__(
+        self,
+        warden: Warden,
+        *,
+        clock: Clock,
+        watcher_path: Path,
+        control_path: Path,
+        watcher_uid: int,
+        watcher_command: tuple[str, ...] | None,
+        say: Callable[[str], None],
+        owner_uid: int,
+        until_boot_ms: int | None = None,
+    ) -> None:
+        """watcher_uid: who may be the watcher, besides owner_uid.  watcher_command: arguments of vmwarden that
+        start one; None = somebody else does.  until_boot_ms: stop then (for trials); None = SIGTERM.
+        Raises WorldError where the sockets cannot be made."""
+        self._warden = warden
+        self._clock = clock
+        self._say = say
+        self._allowed = frozenset((watcher_uid, owner_uid))
+        self._owner_uid = owner_uid
+        self._until = until_boot_ms
+        self._command = watcher_command
+        self._child: Child | None = None
+        self._respawn_at_ms = 0
+        self._watcher: socket.socket | None = None
+        self._clients: dict[int, _Client] = {}
+        self._paths = (watcher_path, control_path)
+        self._watchers = listen(watcher_path, kind=socket.SOCK_SEQPACKET, mode=0o600, uid=watcher_uid)
+        self._control = listen(control_path, kind=socket.SOCK_STREAM, mode=0o600)
+        self._wake, self._woken = socket.socketpair(type=socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        self._running = True
+        self._reload = False
+
+    def run(self) -> None:
+        """Until SIGTERM or SIGINT.  The watcher that was started here ends with it."""
+        signal.set_wakeup_fd(self._woken.fileno(), warn_on_full_buffer=False)
+        signal.signal(signal.SIGTERM, self._on_stop)
+        signal.signal(signal.SIGINT, self._on_stop)
+        signal.signal(signal.SIGHUP, self._on_reload)
+        try:
+            self._warden.start()
+            notify("READY=1")
+            while self._running:
+                self._step()
+        finally:
+            notify("STOPPING=1")
+            self._warden.stop()
+            if self._child is not None:
+                self._child.stop()
+            for path in self._paths:
+                path.unlink(missing_ok=True)
+
+    def _on_stop(self, *_: object) -> None:
+        self._running = False
+
+    def _on_reload(self, *_: object) -> None:
+        self._reload = True
+
+    def _step(self) -> None:
+        now = self._clock.now()
+        if self._until is not None and now.boot_ms >= self._until:
+            self._running = False
+            return
+        self._keep_child(now.boot_ms)
+        poll = select.poll()
+        for sock in (self._watchers, self._control, self._wake, self._watcher):
+            if sock is not None:
+                poll.register(sock, select.POLLIN)
+        for client in self._clients.values():
+            poll.register(client.sock, select.POLLIN)
+        timeout = min(self._warden.tick_ms(), 1_000)
+        if self._watcher is not None:
+            timeout = min(timeout, self._warden.gather_in_ms(now))
+        ready = {fileno for fileno, _ in poll.poll(timeout)}
+        if self._wake.fileno() in ready:
+            with contextlib.suppress(BlockingIOError):
+                self._wake.recv(4096)
+        if self._reload:
+            self._reload = False
+            self._warden.reload()
+        if self._watcher is not None and self._watcher.fileno() in ready:
+            self._hear_watcher(self._watcher)
+        if self._watchers.fileno() in ready:
+            self._accept_watcher()
+        if self._control.fileno() in ready:
+            self._accept_client(now.boot_ms)
+        for client in list(self._clients.values()):
+            if client.sock.fileno() in ready:
+                self._hear_client(client)
+        self._warden.tick()
+        self._order()
+        self._answer_waiting(self._clock.now().boot_ms)
+        notify("WATCHDOG=1")
+
+    # -- the watcher -----------------------------------------------------------------------------
+
+    def _keep_child(self, now_ms: int) -> None:
+        if self._command is None:
+            return
+        if self._child is not None:
+            code = self._child.ended()
+            if code is None:
+                return
+            self._child = None
+            self._respawn_at_ms = now_ms + _RESPAWN_MS
+            self._say(f"the watcher ended with status {code}; starting it again")
+        if now_ms >= self._respawn_at_ms:
+            try:
+                self._child = Child(self._command)
+            except CommandFailed as error:
+                self._respawn_at_ms = now_ms + _RESPAWN_MS
+                self._say(str(error))
+
+    def _accept_watcher(self) -> None:
+        try:
+            sock, _ = self._watchers.accept()
+        except OSError:
+            return
+        sock.setblocking(False)
+        uid = peer(sock).uid
+        if uid not in self._allowed:
+            self._say(f"uid {uid} is no watcher: refused")
+            sock.close()
+            return
+        if self._watcher is not None:
+            # the old one may be stopped and never answer again; the newer one is the living one
+            self._drop_watcher("another watcher connected")
+        self._watcher = sock
+        self._warden.watcher_connected()
+
+    def _hear_watcher(self, sock: socket.socket) -> None:
+        for _ in range(_BURST):
+            try:
+                data = sock.recv(MESSAGE_BYTES)
+            except BlockingIOError:
+                return
+            except OSError as error:
+                self._drop_watcher(error.strerror or str(error))
+                return
+            if not data:
+                self._drop_watcher("it closed the connection")
+                return
+            try:
+                self._warden.receive(data)
+            except UntrustedInput as error:
+                self._drop_watcher(f"it sent what it must not: {error}")
+                return
+
+    def _drop_watcher(self, why: str) -> None:
+        if self._watcher is not None:
+            self._watcher.close()
+            self._watcher = None
+            self._warden.watcher_lost(why)
+
+    def _order(self) -> None:
+        if self._watcher is None:
+            return
+        order = self._warden.gather()
+        if order is None:
+            return
+        try:
+            self._watcher.send(order)
+        except BlockingIOError:
+            pass  # it is stopped: its evidence ages, and the next order comes
+        except OSError as error:
+            self._drop_watcher(error.strerror or str(error))
+
+    # -- the control socket ----------------------------------------------------------------------
+
+    def _accept_client(self, now_ms: int) -> None:
+        try:
+            sock, _ = self._control.accept()
+        except OSError:
+            return
+        sock.setblocking(False)
+        if peer(sock).uid not in (0, self._owner_uid) or len(self._clients) >= _CLIENTS:
+            sock.close()
+            return
+        self._clients[sock.fileno()] = _Client(sock=sock, born_ms=now_ms)
+
+    def _hear_client(self, client: _Client) -> None:
+        try:
+            data = client.sock.recv(REQUEST_BYTES)
+        except OSError:
+            data = b""
+        client.buffer += data
+        if not data or len(client.buffer) > REQUEST_BYTES:
+            self._end_client(client)
+            return
+        if b"\n" not in client.buffer:
+            return
+        line = client.buffer.partition(b"\n")[0]
+        try:
+            request = canonical.decode(line, Request, limit=REQUEST_BYTES, what="the request")
+        except UntrustedInput as error:
+            self._answer(client, {"errors": [problem._asdict() for problem in error.problems]})
+            return
+        try:
+            self._serve(client, request)
+        except JournalError as error:
+            self._answer(client, {"errors": [{"message": str(error)}]})
+
+    def _serve(self, client: _Client, request: Request) -> None:
+        match request.request:
+            case "status":
+                self._answer(client, self._warden.status())
+            case "settled":
+                client.waiting = True
+            case "reload":
+                self._warden.reload()
+                self._answer(client, self._warden.status())
+            case "checkpoint":
+                self._answer(client, {"note": self._warden.checkpoint()})
+
+    def _answer_waiting(self, now_ms: int) -> None:
+        status = None
+        for client in list(self._clients.values()):
+            if client.waiting:
+                status = status or self._warden.status()
+                if status.settled:
+                    self._answer(client, status)
+                    continue
+            if now_ms - client.born_ms > _CLIENT_MS:
+                self._end_client(client)
+
+    def _answer(self, client: _Client, document: object) -> None:
+        # the kernel's buffer takes any status at once; a client that does not read gets a cut answer
+        with contextlib.suppress(OSError):
+            client.sock.send(msgspec.json.encode(document) + b"\n")
+        self._end_client(client)
+
+    def _end_client(self, client: _Client) -> None:
+        self._clients.pop(client.sock.fileno(), None)
+        client.sock.close()

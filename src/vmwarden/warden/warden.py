@@ -1,0 +1,499 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The warden: verifies, judges, holds the lease, acts, records.  No sockets and no clock of its own.
+
+Closing acts first and records after; opening and powering off record first.
+"""
+
+from collections.abc import Callable
+from typing import Any, Protocol, cast
+
+import msgspec
+
+from vmwarden.cycle.book import Book
+from vmwarden.cycle.turn import take_turn
+from vmwarden.errors import ControlFailed, JournalError, WorldError
+from vmwarden.model.control import GateStatus, JournalStatus, PolicyStatus, Status
+from vmwarden.model.decision import Decision
+from vmwarden.model.escalation import Escalation
+from vmwarden.model.message import MESSAGE_BYTES, Declared, Event, Gather, Gathered, RawStatement, ToWarden
+from vmwarden.model.moment import Moment
+from vmwarden.model.posture import Posture
+from vmwarden.model.statement import Audience
+from vmwarden.model.verdict import Answer, Finding
+from vmwarden.ports.clock import Clock
+from vmwarden.ports.gate import Gate
+from vmwarden.ports.journal import Journal
+from vmwarden.rules import canonical, instant, lease
+from vmwarden.rules.duration import milliseconds
+from vmwarden.rules.trusted_time import advance, utc
+from vmwarden.warden.in_force import InForce
+
+#: between computing a lease and the kernel holding it; the largest seen was 0.34 ms (reference of the gate)
+UNCERTAINTY_MS = 5
+#: evidence is gathered this many times within the shortest recheck, so that one lost answer closes nothing
+GATHERS_A_RECHECK = 3
+#: and at least so often while the VM is not open: recovery should not wait for the next round
+IMPATIENT_MS = 5_000
+#: the time floor is written when it has advanced by this much: a write a minute wears no disk
+FLOOR_STEP_MS = 60_000
+#: an incident's age is written this often, so that a crash loses at most this much of it
+AGE_STEP_MS = 30_000
+
+
+_TO_WARDEN = cast("type[ToWarden]", ToWarden)
+
+
+class State(Protocol):
+    """What the warden remembers on disk."""
+
+    def load(self, now: Moment) -> InForce: ...
+
+    def revert_if_due(self, now: Moment) -> tuple[tuple[str, dict[str, Any]], ...]:
+        """Revert an unconfirmed policy whose time is up; what happened, as (kind, body) for the journal."""
+        ...
+
+    def escalation(self) -> Escalation: ...
+
+    def remember(self, escalation: Escalation) -> None: ...
+
+    def floor_ms(self) -> int: ...
+
+    def raise_floor(self, utc_ms: int) -> None: ...
+
+
+class Services(Protocol):
+    """What may run once the VM is open."""
+
+    def open(self) -> bool: ...
+
+
+class Power(Protocol):
+    """The way off."""
+
+    def off(self) -> None: ...
+
+
+class Warden:
+    """One VM's warden.  Drive it: start, then receive, tick and gather as messages and time come, then stop."""
+
+    def __init__(
+        self,
+        *,
+        state: State,
+        clock: Clock,
+        gate: Gate,
+        journal: Journal,
+        services: Services,
+        power: Power,
+        nonce: Callable[[], str],
+        say: Callable[[str], None],
+        observe_only: bool = False,
+        notes: tuple[str, ...] = (),
+    ) -> None:
+        """say: one line for console and log.  observe_only: act on nothing, whatever the policy says."""
+        self._state = state
+        self._clock = clock
+        self._gate = gate
+        self._journal = journal
+        self._services = services
+        self._power = power
+        self._nonce = nonce
+        self._say = say
+        self._observe_only = observe_only
+        self._notes = notes
+        self._in_force = InForce()
+        self._book = Book(audience=Audience(vm="unenrolled", generation=1), hosts=())
+        self._escalation = Escalation()
+        self._decision = Decision(posture=Posture.HELD, answer=Answer.UNKNOWN)
+        self._taken: Posture | None = None
+        self._taken_at: Moment | None = None
+        self._lease_until_boot_ms = 0
+        self._floor_ms = 0
+        self._age_written_ms = 0
+        self._turn = 0
+        self._asked_at_ms: int | None = None
+        self._gathered_turn = -1
+        self._verified: Moment | None = None
+        self._settled = False
+        self._watcher = False
+        self._journal_ok = True
+        self._told: tuple[object, ...] = ()
+
+    # -- life ------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Take what is in force from disk and begin in held."""
+        now = self._clock.now()
+        self._floor_ms = self._state.floor_ms()
+        self._escalation = self._state.escalation()
+        self._record("warden.started", {"observe_only": self._observe_only, "notes": list(self._notes)}, now)
+        self.reload()
+
+    def reload(self) -> None:
+        """Read policy, owners and latch again; the gate follows."""
+        now = self._clock.now()
+        for kind, body in self._state.revert_if_due(now):
+            self._record(kind, body, now)
+        before, self._in_force = self._in_force, self._state.load(now)
+        policy = self._in_force.policy
+        if self._in_force != before:
+            self._book = Book(
+                audience=self._in_force.audience, hosts=policy.trust.hosts if policy is not None else ()
+            )
+            self._asked_at_ms = None
+            self._settled = False
+        if self.enforcing:
+            self._install(now)
+        elif before.mode == "enforce" and not self._observe_only:
+            self._act("gate.removed", self._gate.remove, now)
+            self._taken = None
+        self.tick()
+
+    def stop(self) -> None:
+        """Last words.  The gate is not touched: its live part ends with this process, and that closes."""
+        self._record("warden.stopped", {"posture": self._escalation.posture}, self._clock.now())
+
+    @property
+    def enforcing(self) -> bool:
+        """Whether the VM is really closed when the verdict says so."""
+        return self._in_force.mode == "enforce" and not self._observe_only
+
+    # -- the watcher -----------------------------------------------------------------------------
+
+    def watcher_connected(self) -> None:
+        """A watcher is there: ask it at once."""
+        self._watcher = True
+        self._asked_at_ms = None
+        self._record("watcher.connected", {}, self._clock.now())
+
+    def watcher_lost(self, why: str) -> None:
+        """The watcher is gone.  Nothing closes by this: its evidence ages."""
+        self._watcher = False
+        self._record("watcher.lost", {"why": why}, self._clock.now())
+        self._say(f"watcher lost: {why}")
+
+    def gather(self) -> bytes | None:
+        """The order that is due now, if one is."""
+        now = self._clock.now()
+        if not self._watcher or self.gather_in_ms(now) > 0:
+            return None
+        self._turn += 1
+        self._asked_at_ms = now.boot_ms
+        challenge = self._book.challenge(self._nonce(), now) if self._in_force.enrolled else None
+        return canonical.encode(Gather(turn=self._turn, challenge=challenge))
+
+    def gather_in_ms(self, now: Moment) -> int:
+        """Until the next order."""
+        if self._asked_at_ms is None:
+            return 0
+        return max(0, self._asked_at_ms + self._period_ms() - now.boot_ms)
+
+    def receive(self, data: bytes) -> None:
+        """One datagram of the watcher.  Raises UntrustedInput: the sender is broken or captured, drop it."""
+        message = canonical.decode(data, _TO_WARDEN, limit=MESSAGE_BYTES, what="the watcher's message")
+        now = self._clock.now()
+        match message:
+            case Declared():
+                self._book.add_declared(message, now)
+            case RawStatement():
+                self._hear_statement(message, now)
+            case Gathered():
+                self._gathered_turn = max(self._gathered_turn, min(message.turn, self._turn))
+            case Event():
+                self._record(
+                    "event", {"event": message.kind, "detail": message.detail, "strong": message.strong}, now
+                )
+                self._asked_at_ms = None
+        if not isinstance(message, Declared):
+            self.tick()
+
+    def _hear_statement(self, message: RawStatement, now: Moment) -> None:
+        admitted = self._book.add_statement(message, now, utc_ms=self._utc(now))
+        if admitted.stamped_utc_ms is None or self._book.anchor is None:
+            return
+        floor = advance(self._floor_ms, self._book.anchor)
+        if floor - self._floor_ms >= FLOOR_STEP_MS:
+            self._floor_ms = floor
+            self._keep(lambda: self._state.raise_floor(floor))
+            self._record("clock.floor-advanced", {"utc_ms": floor}, now)
+
+    # -- judging and acting ----------------------------------------------------------------------
+
+    def tick(self) -> None:
+        """Judge by what is known now, and act.  One verdict is one renewal of the lease."""
+        now = self._clock.now()
+        due = self._state.revert_if_due(now)
+        if due:
+            for kind, body in due:
+                self._record(kind, body, now)
+            self.reload()
+            return
+        policy = self._in_force.policy
+        if policy is None:
+            self._without_policy(now)
+            return
+        before = self._escalation
+        self._decision, self._escalation = take_turn(
+            policy,
+            self._book.evidence(),
+            before,
+            now=now,
+            utc_ms=self._utc(now),
+            failing=self._book.failing(),
+            sources=self._book.sources(),
+        )
+        self._decision = msgspec.structs.replace(
+            self._decision, findings=self._in_force.findings + self._decision.findings
+        )
+        if self._decision.answer is Answer.ALLOW:
+            self._verified = now
+        self._remember(before, now)
+        self._take(now)
+        self._settle(now)
+
+    def _without_policy(self, now: Moment) -> None:
+        """Armed and no policy that can be read: closed except manage.  Not armed: nothing is guarded."""
+        posture = Posture.HELD if self._in_force.mode == "enforce" else Posture.OPEN
+        self._decision = Decision(
+            posture=posture,
+            answer=Answer.UNKNOWN if posture is Posture.HELD else Answer.ALLOW,
+            findings=self._in_force.findings,
+        )
+        self._settled = True
+        self._take(now)
+
+    def _take(self, now: Moment) -> None:
+        """Make the VM take the decision's posture."""
+        posture = self._decision.posture
+        leased = posture in (Posture.OPEN, Posture.GUARDED) and self._in_force.policy is not None
+        if not self.enforcing:
+            self._tell(now)
+            self._note_posture(posture, now)
+            return
+        if not leased:
+            if self._lease_until_boot_ms:
+                self._close(now)
+            self._tell(now)
+            if posture is Posture.POWEROFF and self._taken is not Posture.POWEROFF:
+                self._record("posture.intent", {"posture": posture}, now)
+                self._act("posture.poweroff", self._power.off, now)
+            self._note_posture(posture, now)
+            return
+        if self._taken is not posture and not self._record("posture.intent", {"posture": posture}, now):
+            # opening is recorded first, or it does not happen
+            self._close(now)
+            self._note_posture(Posture.HELD, now)
+            return
+        self._renew(now, guarded=posture is Posture.GUARDED)
+
+    def _renew(self, now: Moment, *, guarded: bool) -> None:
+        policy = self._in_force.policy
+        if policy is None:
+            return
+        ms = lease.milliseconds(self._decision, policy, now=now, uncertainty_ms=UNCERTAINTY_MS)
+        if ms <= 0:
+            self._close(now)
+            return
+        try:
+            self._gate.lease(ms, guarded=guarded)
+        except ControlFailed as error:
+            self._lease_until_boot_ms = 0
+            self._record("posture.failed", {"posture": self._decision.posture, "why": str(error)}, now)
+            self._say(f"the gate cannot be opened: {error}")
+            self._install(now)
+            return
+        after = self._clock.now()
+        self._lease_until_boot_ms = after.boot_ms + ms
+        limit = self._decision.lease_until_boot_ms
+        if limit is not None and self._lease_until_boot_ms > limit + UNCERTAINTY_MS:
+            # we were frozen between computing and sending: the kernel would hold it open too long
+            self._close(after)
+            return
+        opened = self._taken is not self._decision.posture
+        self._tell(now)
+        self._note_posture(self._decision.posture, after)
+        if opened and self._decision.posture is Posture.OPEN:
+            self._act("services.opened", self._services.open, after)
+
+    def _close(self, now: Moment) -> None:
+        self._lease_until_boot_ms = 0
+        try:
+            self._gate.flush()
+        except ControlFailed as error:
+            # the lease still lapses by itself; say so and try again with the next tick
+            self._lease_until_boot_ms = now.boot_ms + 1
+            self._record("posture.failed", {"posture": self._decision.posture, "why": str(error)}, now)
+
+    def _install(self, now: Moment) -> None:
+        policy = self._in_force.policy
+        if policy is None:
+            return  # the closed rules of the boot file stand; without a policy there are no others
+        try:
+            self._gate.install(policy)
+        except ControlFailed as error:
+            self._record("posture.failed", {"posture": "held", "why": str(error)}, now)
+            self._say(f"the gate was not installed: {error}")
+            return
+        self._record("gate.installed", {"policy": policy.name, "version": policy.version}, now)
+
+    def _act(self, what: str, act: Callable[[], object], now: Moment) -> None:
+        try:
+            done = act()
+        except ControlFailed as error:
+            self._record("posture.failed", {"what": what, "why": str(error)}, now)
+            self._say(f"{what} failed: {error}")
+            return
+        if done is not False and what == "gate.removed":
+            self._record(what, {}, now)
+
+    # -- remembering and telling -----------------------------------------------------------------
+
+    def _note_posture(self, posture: Posture, now: Moment) -> None:
+        if self._taken is posture:
+            return
+        self._taken, self._taken_at = posture, now
+        if self.enforcing:
+            self._record("posture.taken", {"posture": posture}, now)
+
+    def _remember(self, before: Escalation, now: Moment) -> None:
+        changed = (before.incidents, before.allowed, before.posture) != (
+            self._escalation.incidents,
+            self._escalation.allowed,
+            self._escalation.posture,
+        )
+        ageing = self._escalation.incidents and now.boot_ms - self._age_written_ms >= AGE_STEP_MS
+        if changed or ageing:
+            self._age_written_ms = now.boot_ms
+            escalation = self._escalation
+            self._keep(lambda: self._state.remember(escalation))
+
+    def _keep(self, write: Callable[[], None]) -> None:
+        try:
+            write()
+        except WorldError as error:
+            # forgetting never opens: a younger incident still holds the VM closed
+            self._say(f"not remembered: {error}")
+
+    def _settle(self, now: Moment) -> None:
+        asked = self._turn > 0 and self._gathered_turn >= self._turn
+        if self._decision.answer is Answer.ALLOW or (asked and not self._book.waiting(now)):
+            self._settled = True
+
+    def _tell(self, now: Moment) -> None:
+        """Journal and console, once a change."""
+        findings = self._findings()
+        told = (self._decision.posture, self._decision.answer, frozenset((f.id, f.found) for f in findings))
+        if told == self._told:
+            return
+        self._told = told
+        self._record(
+            "decision.changed",
+            {
+                "posture": self._decision.posture,
+                "answer": self._decision.answer,
+                "mode": "enforce" if self.enforcing else "observe",
+                "findings": [msgspec.to_builtins(finding) for finding in findings],
+            },
+            now,
+        )
+        for ask in self._decision.asks:
+            self._record("ask.recorded", msgspec.to_builtins(ask), now)
+        self._say(describe(self._decision, findings, enforcing=self.enforcing))
+
+    def _findings(self) -> tuple[Finding, ...]:
+        return self._decision.findings + tuple(
+            finding for verdict in self._decision.verdicts for finding in verdict.findings
+        )
+
+    def _record(self, kind: str, body: dict[str, Any], now: Moment) -> bool:
+        """False when the journal did not take it."""
+        try:
+            self._journal.append(kind, body, now)
+        except JournalError as error:
+            if self._journal_ok:
+                self._say(f"the journal does not take records: {error}; nothing is opened until it does")
+            self._journal_ok = False
+            return False
+        self._journal_ok = True
+        return True
+
+    def _utc(self, now: Moment) -> int | None:
+        return utc(now, self._book.anchor, self._floor_ms)
+
+    def _period_ms(self) -> int:
+        policy = self._in_force.policy
+        rechecks = [
+            milliseconds(clause.recheck)
+            for clause in ((policy.place, policy.host) if policy is not None else ())
+            if clause is not None
+        ]
+        period = max(1_000, min(rechecks, default=60_000) // GATHERS_A_RECHECK)
+        return period if self._decision.posture is Posture.OPEN else min(period, IMPATIENT_MS)
+
+    def tick_ms(self) -> int:
+        """How long the loop may sleep: a third of the lease, so that one late renewal closes nothing."""
+        policy = self._in_force.policy
+        return milliseconds(policy.gate.lease) // 3 if policy is not None else 5_000
+
+    def status(self) -> Status:
+        """Everything that an owner asks first."""
+        now = self._clock.now()
+        policy, utc_ms = self._in_force.policy, self._utc(now)
+        return Status(
+            schema="vmwarden.status/1",
+            vm=self._in_force.audience.vm if self._in_force.enrolled else "",
+            tier=0,
+            mode="enforce" if self.enforcing else "observe",
+            armed=self._in_force.armed,
+            enrolled=self._in_force.enrolled,
+            posture=self._taken or Posture.HELD,
+            posture_since=instant.text(self._taken_at.utc_ms) if self._taken_at is not None else "",
+            settled=self._settled,
+            last_verified=instant.text(self._verified.utc_ms) if self._verified is not None else "",
+            decision=self._decision,
+            policy=None
+            if policy is None
+            else PolicyStatus(
+                name=policy.name,
+                version=policy.version,
+                mode=policy.mode,
+                valid_until=policy.valid.until,
+                pending_confirm=self._in_force.pending,
+            ),
+            gate=GateStatus(
+                installed=self._gate.installed(),
+                lease_ms=max(0, self._lease_until_boot_ms - now.boot_ms),
+            )
+            if self.enforcing
+            else None,
+            journal=self._journal_status(),
+            watcher="connected" if self._watcher else "lost",
+            trusted_time=instant.text(utc_ms) if utc_ms is not None and self._book.anchor is not None else "",
+            notes=self._notes,
+        )
+
+    def _journal_status(self) -> JournalStatus:
+        size, root = self._journal.head()
+        return JournalStatus(size=size, root=root, writable=self._journal_ok)
+
+    def checkpoint(self) -> str:
+        """A signed note over the journal as it stands.  Raises JournalError."""
+        return self._journal.checkpoint(self._clock.now()).note
+
+
+def describe(decision: Decision, findings: tuple[Finding, ...], *, enforcing: bool) -> str:
+    """One line that says what and exactly why."""
+    verb = "posture" if enforcing else "observe: would take posture"
+    reasons = [f for f in findings if f.answer is not Answer.ALLOW]
+    shown = "; ".join(
+        f.id
+        + (
+            f" (expected {f.expected}, found {f.found or 'nothing'})"
+            if f.expected
+            else f" ({f.found})"
+            if f.found
+            else ""
+        )
+        for f in reasons
+    )
+    return f"{verb} {decision.posture}: {decision.answer}" + (f": {shown}" if shown else "")

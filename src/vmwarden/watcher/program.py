@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The watcher: unprivileged, looks outside, decides nothing."""
+
+import select
+import signal
+import socket
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from vmwarden.errors import ChannelDown, UntrustedInput, WorldError
+from vmwarden.linux.sockets import connect
+from vmwarden.model.message import MESSAGE_BYTES, Gather, ToWarden
+from vmwarden.model.statement import Challenge
+from vmwarden.ports.channel import Channel
+from vmwarden.ports.clock import Clock
+from vmwarden.ports.source import Source
+from vmwarden.ports.tree import Tree
+from vmwarden.rules import canonical
+from vmwarden.watcher.conversation import Conversation
+from vmwarden.watcher.gather import gather
+
+#: between attempts to reach the warden
+_RETRY_S = 0.5
+#: longest sleep of the loop: overdue answers are told this late at most
+_TICK_MS = 500
+#: a send that takes longer means that the warden is stopped; it will be found gone or running again
+_SEND_TIMEOUT_S = 2.0
+
+
+class Way(NamedTuple):
+    """A channel that may be there: its name, and how to open it (raises ChannelDown)."""
+
+    name: str
+    open: Callable[[], Channel]
+
+
+class _Line:
+    """A way with its open channel and what was said on it."""
+
+    def __init__(self, way: Way) -> None:
+        self.way = way
+        self.channel: Channel | None = None
+        self.talk = Conversation(way.name)
+        self.deaf_until_ms = 0
+
+    def close(self) -> None:
+        if self.channel is not None:
+            self.channel.close()
+            self.channel = None
+
+
+class Watcher:
+    """One connection to the warden, some channels to the host."""
+
+    def __init__(
+        self,
+        *,
+        warden: Path,
+        sources: Sequence[Source],
+        tree: Tree,
+        ways: Sequence[Way],
+        clock: Clock,
+    ) -> None:
+        self._warden = warden
+        self._sources = sources
+        self._tree = tree
+        self._clock = clock
+        self._lines = tuple(_Line(way) for way in ways)
+        self._running = True
+
+    def open_ways(self) -> None:
+        """Open every channel that is there: called once while still privileged."""
+        for line in self._lines:
+            self._open(line)
+
+    def stop(self) -> None:
+        """Ends run after the current step."""
+        self._running = False
+
+    def run(self) -> None:
+        """Serve the warden until stop; a lost warden is looked for again.  Raises nothing of the world."""
+        signal.signal(signal.SIGTERM, lambda *_: self.stop())
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        while self._running:
+            try:
+                link = connect(self._warden, kind=socket.SOCK_SEQPACKET, timeout_s=_SEND_TIMEOUT_S)
+            except WorldError:
+                time.sleep(_RETRY_S)
+                continue
+            with link:
+                try:
+                    self._serve(link)
+                except OSError:
+                    time.sleep(_RETRY_S)
+
+    def _serve(self, link: socket.socket) -> None:
+        while self._running:
+            now = self._clock.now()
+            poll = select.poll()
+            poll.register(link, select.POLLIN)
+            listening = {}
+            for line in self._lines:
+                self._open(line)
+                if line.channel is not None and line.deaf_until_ms <= now.boot_ms:
+                    listening[line.channel.fileno()] = line
+                    poll.register(line.channel.fileno(), select.POLLIN)
+            for fileno, event in poll.poll(_TICK_MS):
+                if fileno == link.fileno():
+                    if not self._hear_warden(link):
+                        return
+                elif event & select.POLLIN:
+                    self._hear_host(link, listening[fileno])
+                else:
+                    # virtio-serial reports a hang-up for as long as nobody listens on the host: do not spin
+                    listening[fileno].deaf_until_ms = now.boot_ms + _TICK_MS
+            self._tell_overdue(link)
+
+    def _open(self, line: _Line) -> None:
+        if line.channel is None:
+            try:
+                line.channel = line.way.open()
+            except ChannelDown:
+                pass  # said in _challenge, when somebody asks
+
+    def _hear_warden(self, link: socket.socket) -> bool:
+        data = link.recv(MESSAGE_BYTES)
+        if not data:
+            return False
+        try:
+            order = canonical.decode(data, Gather, limit=MESSAGE_BYTES, what="the warden's order")
+        except UntrustedInput:
+            # the warden is newer or older than we are: whoever upgrades restarts both
+            return False
+        if order.challenge is not None:
+            for line in self._lines:
+                self._challenge(link, line, order.challenge, turn=order.turn)
+        for message in gather(self._sources, self._tree, turn=order.turn, now=self._clock.now()):
+            self._tell(link, message)
+        return True
+
+    def _challenge(self, link: socket.socket, line: _Line, challenge: Challenge, *, turn: int) -> None:
+        now = self._clock.now()
+        message = line.talk.ask(challenge, turn=turn, now=now)
+        if line.channel is None:
+            self._tell(link, line.talk.absent("this VM has no such channel", "channel.absent", now))
+            return
+        line.deaf_until_ms = 0
+        try:
+            line.channel.send(message)
+        except ChannelDown as error:
+            line.close()
+            self._tell(link, line.talk.absent(str(error), "channel.down", now))
+
+    def _hear_host(self, link: socket.socket, line: _Line) -> None:
+        if line.channel is None:
+            return
+        try:
+            messages = line.channel.receive()
+        except ChannelDown:
+            line.close()
+            return
+        for message in messages:
+            statement = line.talk.hear(message)
+            if statement is not None:
+                self._tell(link, statement)
+
+    def _tell_overdue(self, link: socket.socket) -> None:
+        for line in self._lines:
+            unfinished, garbage = (0, 0) if line.channel is None else line.channel.residue()
+            overdue = line.talk.overdue(self._clock.now(), unfinished=unfinished, garbage=garbage)
+            if overdue is not None:
+                self._tell(link, overdue)
+
+    def _tell(self, link: socket.socket, message: ToWarden) -> None:
+        data = canonical.encode(message)
+        if len(data) <= MESSAGE_BYTES:
+            link.send(data)
