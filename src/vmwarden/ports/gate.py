@@ -5,6 +5,12 @@ from typing import Protocol
 
 from vmwarden.model.policy import Policy
 
+#: A shorter permission is none.  The kernel counts in ticks of up to 10 ms (HZ=100), and several versions
+#: read an end of less than one tick as no end at all.
+SHORTEST_LEASE_MS = 20
+#: the longest T that design.md allows; asking for more is a mistake of ours
+LONGEST_LEASE_MS = 30_000
+
 
 class Gate(Protocol):
     """Closes the VM's network, except manage, and holds it open by leases that lapse by themselves.
@@ -13,11 +19,18 @@ class Gate(Protocol):
     """
 
     def install(self, policy: Policy) -> None:
-        """Put the closed rules in place, atomically; an open lease is not carried over."""
+        """Put the closed rules in place, atomically; a lease that runs goes on under the new rules.
+
+        Installing what stands already changes nothing.  Raises Malformed too: the policy has no rules.
+        """
         ...
 
     def lease(self, milliseconds: int, *, guarded: bool = False) -> None:
-        """Renew: permit traffic for so long from now.  guarded: only the named scopes."""
+        """Renew: permit traffic for so long from now.  guarded: only the named scopes.
+
+        There is one lease: this one takes the place of the one before, also of the other kind.
+        Below SHORTEST_LEASE_MS it is flush.  Raises BugError above LONGEST_LEASE_MS.
+        """
         ...
 
     def flush(self) -> None:
@@ -25,7 +38,7 @@ class Gate(Protocol):
         ...
 
     def installed(self) -> bool:
-        """Whether all our rules stand."""
+        """Whether all our rules stand, as this gate has put them."""
         ...
 
     def remove(self) -> None:

@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The gate in nf_tables (ports.gate.Gate): table inet vmwarden drops, inet vmwarden_alive permits.
+
+The first is static, made of vmwarden.rules.ruleset, and stays when the warden goes.  The second belongs
+to this process's netlink socket, where the kernel can do that, and goes with it, however it ends.
+"""
+
+import errno
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from vmwarden.errors import BugError, CommandFailed, ControlFailed
+from vmwarden.linux import accounts, nft
+from vmwarden.linux.nfnetlink import Connection, NetlinkRefused
+from vmwarden.model.policy import Policy
+from vmwarden.ports.gate import LONGEST_LEASE_MS, SHORTEST_LEASE_MS
+from vmwarden.rules.ruleset import ALIVE_TABLE, TABLE, closed, exchanged, fingerprint
+
+
+@dataclass(frozen=True, slots=True)
+class GateCapabilities:
+    """What this kernel gives.  owner: the gate closes with the warden's death; else when the lease lapses."""
+
+    owner: bool
+
+    @property
+    def on_death(self) -> str:
+        """For status: when the network closes if the warden dies."""
+        return "at once" if self.owner else "when the lease lapses (the kernel has no owner tables)"
+
+
+@dataclass(frozen=True, slots=True)
+class GateState:
+    """What the kernel says, for status.
+
+    rules, permit: our two tables stand as this gate has made them.
+    fingerprint: names the rules in force; the comment of each last drop carries it.  "" = not by this gate.
+    lease_ms: what is left of the lease, 0 = closed.  guarded: it is one for the scopes only.
+    dropped: packets refused since the rules were loaded, by chain.
+    """
+
+    rules: bool
+    permit: bool
+    fingerprint: str
+    lease_ms: int
+    guarded: bool
+    dropped: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """What this gate left in the kernel: the fingerprint of the text, the digest of each table."""
+
+    fingerprint: str
+    rules: str
+    permit: str
+
+
+def uids_of(policy: Policy) -> dict[str, int]:
+    """What rules.ruleset.closed needs as users.  Raises ControlFailed for a user this VM does not have."""
+    return accounts.uids(service.as_ for service in policy.reach)
+
+
+class NftGate:
+    """See ports.gate.Gate.  It needs CAP_NET_ADMIN and works in the network namespace in which it is used
+    first.  One thread."""
+
+    def __init__(self, uids: Callable[[Iterable[str]], Mapping[str, int]] = accounts.uids) -> None:
+        """uids: the uid of each user of this VM; raises ControlFailed for one that it does not have."""
+        self._uids = uids
+        self._connection: Connection | None = None
+        self._capabilities: GateCapabilities | None = None
+        self._made: _Made | None = None
+
+    def capabilities(self) -> GateCapabilities:
+        """Tried once, on this kernel; leaves nothing behind.  Raises ControlFailed."""
+        if self._capabilities is None:
+            self._capabilities = GateCapabilities(owner=nft.owner_flag(self._connected()))
+        return self._capabilities
+
+    def install(self, policy: Policy) -> None:
+        users = self._uids(service.as_ for service in policy.reach)
+        wanted = fingerprint(policy, users=users)
+        connection = self._connected()
+        rules, permit = self._standing()
+        if rules and permit and self._made is not None and self._made.fingerprint == wanted:
+            return
+        try:
+            self._load(policy, users, keep_chains=rules)
+        except CommandFailed as error:
+            raise ControlFailed(f"the gate's rules: {error}", mend=error.mend) from error
+        if not permit:
+            self._permit(connection)
+        self._made = _Made(
+            wanted, rules=nft.digest(connection, TABLE), permit=nft.digest(connection, ALIVE_TABLE)
+        )
+
+    def lease(self, milliseconds: int, *, guarded: bool = False) -> None:
+        if milliseconds > LONGEST_LEASE_MS:
+            raise BugError(f"a lease of {milliseconds} ms: at most {LONGEST_LEASE_MS}")
+        if milliseconds < SHORTEST_LEASE_MS:
+            self.flush()
+        else:
+            nft.renew(self._installed(), milliseconds, guarded=guarded)
+
+    def flush(self) -> None:
+        nft.flush(self._installed())
+
+    def installed(self) -> bool:
+        return all(self._standing())
+
+    def state(self) -> GateState:
+        """Read back from the kernel.  Raises ControlFailed."""
+        connection = self._connected()
+        rules, permit = self._standing()
+        lease = nft.running(connection) if permit else nft.Running(0, False)
+        return GateState(
+            rules=rules,
+            permit=permit,
+            fingerprint=self._made.fingerprint if self._made is not None and rules else "",
+            lease_ms=lease.milliseconds,
+            guarded=lease.guarded,
+            dropped=nft.dropped(connection, TABLE),
+        )
+
+    def remove(self) -> None:
+        connection = self._connected()
+        try:
+            nft.delete(connection, TABLE, ALIVE_TABLE)
+        except NetlinkRefused as refused:
+            raise _held_elsewhere(refused) from refused
+        self._made = None
+        self.close()
+
+    def close(self) -> None:
+        """Let go: the permit goes with its owner, the closed rules stay.  For an orderly stop."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _load(self, policy: Policy, users: Mapping[str, int], *, keep_chains: bool) -> None:
+        if keep_chains:
+            nft.load(exchanged(policy, users=users))
+        else:
+            nft.load(closed(policy, users=users))
+
+    def _permit(self, connection: Connection) -> None:
+        try:
+            nft.make_alive(connection, owned=self.capabilities().owner)
+        except NetlinkRefused as refused:
+            raise _held_elsewhere(refused) from refused
+
+    def _standing(self) -> tuple[bool, bool]:
+        """Whether each of our tables is as we have made it."""
+        if self._made is None or self._connection is None:
+            return False, False
+        return (
+            nft.digest(self._connection, TABLE) == self._made.rules,
+            nft.digest(self._connection, ALIVE_TABLE) == self._made.permit,
+        )
+
+    def _connected(self) -> Connection:
+        if self._connection is None:
+            self._connection = Connection()
+        return self._connection
+
+    def _installed(self) -> Connection:
+        if self._connection is None or self._made is None:
+            raise ControlFailed("the gate is not installed", mend="install it first")
+        return self._connection
+
+
+def _held_elsewhere(refused: NetlinkRefused) -> ControlFailed:
+    if refused.number == errno.EPERM:
+        return ControlFailed(
+            f"{refused}: another process holds table {ALIVE_TABLE}, or the right is missing",
+            mend="stop the other warden; run as root",
+        )
+    return refused

@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A gate without a kernel."""
+
+from typing import Literal
+
+from vmwarden.errors import BugError, ControlFailed
+from vmwarden.model.policy import Policy
+from vmwarden.ports.clock import Clock
+from vmwarden.ports.gate import LONGEST_LEASE_MS, SHORTEST_LEASE_MS
+from vmwarden.rules.ruleset import closed
+
+#: what passes: everything because there is no gate, everything by a lease, manage and scopes, manage
+Passing = Literal["free", "open", "guarded", "manage"]
+
+
+class FakeGate:
+    """Behaves as ports.gate.Gate by the clock it is given; tests/contract holds it to the real one.
+
+    acts: every call, in order: ("install", name, version), ("lease", ms, guarded), ("flush",), ("remove",).
+    failing: set it, and every method raises ControlFailed with that text until it is "" again.
+    """
+
+    def __init__(self, clock: Clock, *, uid: int = 1000) -> None:
+        """uid: stands for every user that a policy names."""
+        self._clock = clock
+        self._uid = uid
+        self._rules = ""
+        self._until_boot_ms = 0
+        self._guarded = False
+        self.acts: list[tuple[str | int | bool, ...]] = []
+        self.failing = ""
+
+    def install(self, policy: Policy) -> None:
+        self._act("install", policy.name, policy.version)
+        self._rules = closed(policy, users={service.as_: self._uid for service in policy.reach})
+
+    def lease(self, milliseconds: int, *, guarded: bool = False) -> None:
+        if milliseconds > LONGEST_LEASE_MS:
+            raise BugError(f"a lease of {milliseconds} ms: at most {LONGEST_LEASE_MS}")
+        self._act("lease", milliseconds, guarded)
+        self._needs_rules()
+        granted = milliseconds if milliseconds >= SHORTEST_LEASE_MS else 0
+        self._until_boot_ms = self._clock.now().boot_ms + granted
+        self._guarded = guarded
+
+    def flush(self) -> None:
+        self._act("flush")
+        self._needs_rules()
+        self._until_boot_ms = 0
+
+    def installed(self) -> bool:
+        self._may_fail()
+        return bool(self._rules)
+
+    def remove(self) -> None:
+        self._act("remove")
+        self._rules = ""
+        self._until_boot_ms = 0
+
+    def passing(self) -> Passing:
+        """What passes now; not part of the port."""
+        if not self._rules:
+            return "free"
+        if self._clock.now().boot_ms >= self._until_boot_ms:
+            return "manage"
+        return "guarded" if self._guarded else "open"
+
+    def tamper(self) -> None:
+        """Somebody else deletes the rules, as `nft flush ruleset` does; not part of the port."""
+        self._rules = ""
+
+    def die(self) -> None:
+        """The process that holds the gate dies: the rules stay, the permit goes; not part of the port."""
+        self._until_boot_ms = 0
+
+    def _act(self, *act: str | int | bool) -> None:
+        self._may_fail()
+        self.acts.append(act)
+
+    def _may_fail(self) -> None:
+        if self.failing:
+            raise ControlFailed(self.failing)
+
+    def _needs_rules(self) -> None:
+        if not self._rules:
+            raise ControlFailed("the gate is not installed", mend="install it first")
