@@ -118,11 +118,18 @@ class JournalError(WardenError):
 
 
 class Tampered(JournalError):
-    """What stands in the journal is not what was written."""
+    """What stands in the journal is not what was written.
+
+    seq: the first record that is wrong; None = no single one.
+    """
+
+    def __init__(self, message: str, *, seq: int | None = None) -> None:
+        self.seq = seq
+        super().__init__(message)
 
 
 class JournalFull(JournalError):
-    """There is no room to write."""
+    """Nothing can be written: no room, a read-only or failing disk, another writer."""
 
 
 class UsageError(WardenError):

@@ -1,11 +1,47 @@
 # SPDX-License-Identifier: Apache-2.0
 """The record."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from msgspec import Meta
 
 from vmwarden.model.wire import Wire
+
+#: bound on the canonical bytes of one record; a decision with 64 findings is about 16 kB
+RECORD_BYTES = 65536
+
+#: every kind that may be written; shapes of the bodies: docs/reference/journal.md
+KINDS = frozenset(
+    {
+        "journal.started",
+        "journal.corrupt",
+        "journal.rotated",
+        "journal.full",
+        "warden.started",
+        "warden.stopped",
+        "policy.applied",
+        "policy.confirmed",
+        "policy.reverted",
+        "policy.refused",
+        "armed",
+        "disarmed",
+        "evidence.refused",
+        "decision.changed",
+        "posture.intent",
+        "posture.taken",
+        "posture.failed",
+        "ask.recorded",
+        "gate.installed",
+        "gate.removed",
+        "gate.repaired",
+        "watcher.connected",
+        "watcher.lost",
+        "clock.floor-advanced",
+        "event",
+    }
+)
+
+Hash = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$", description="hex SHA-256")]
 
 
 class Record(Wire, frozen=True, kw_only=True):
@@ -26,5 +62,20 @@ class Checkpoint(Wire, frozen=True, kw_only=True):
     """size leaves have this root (hex SHA-256); note is the signed note in the C2SP form."""
 
     size: Annotated[int, Meta(ge=0)]
-    root: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
+    root: Hash
     note: str
+
+
+class JournalBase(Wire, frozen=True, kw_only=True):
+    """What a journal file stands on.
+
+    origin: names the log in its checkpoints (rules.checkpoint).  key: OpenSSH public key line of the
+    signer, without comment.  first_seq: seq of the first record in this file; older ones are in sealed
+    segments.  frontier: the hashes that stand for all records before first_seq, largest subtree first.
+    """
+
+    format: Literal["vmwarden.journal/1"] = "vmwarden.journal/1"
+    origin: Annotated[str, Meta(min_length=1, max_length=128)]
+    key: Annotated[str, Meta(max_length=128)]
+    first_seq: Annotated[int, Meta(ge=0, le=2**53)] = 0
+    frontier: Annotated[tuple[Hash, ...], Meta(max_length=53)] = ()
