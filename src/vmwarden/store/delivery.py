@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Apply, confirm, revert, purge: rules.delivery carried out on the disk, one writer at a time.
+
+Every function returns what it did, for the journal.  disk is where the steps go; tests cut it off.
+"""
+
+import msgspec
+
+from vmwarden.errors import Expired, Malformed, UsageError
+from vmwarden.linux import folders
+from vmwarden.model.installed import Change, Drop, Session, Slot
+from vmwarden.model.moment import Moment
+from vmwarden.model.owners import Owners
+from vmwarden.model.policy import FORMAT as POLICY_FORMAT
+from vmwarden.model.signed import SignedDocument
+from vmwarden.rules import delivery, trust
+from vmwarden.rules.delivery import ClosedRules, Plan
+from vmwarden.rules.installation import Cells, armed, look
+from vmwarden.store import cells
+from vmwarden.store.cells import Disk, StateDisk
+from vmwarden.store.layout import Layout
+
+_OWNERS_FORMAT = Owners.__struct_defaults__[0] if Owners.__struct_defaults__ else ""
+
+
+def settle(
+    layout: Layout, now: Moment, *, closed_rules: ClosedRules, disk: Disk | None = None
+) -> tuple[Change, ...]:
+    """Finish what was begun, revert what is over, repair the latch: at start and after a reload.
+
+    Raises FileUnavailable, and what closed_rules raises.  What is loaded is right all the same.
+    """
+    if not layout.state.is_dir():
+        return ()
+    with cells.changing(layout):
+        plan = delivery.settle(cells.read(layout), now, closed_rules=closed_rules)
+        cells.carry_out(plan.steps, disk or StateDisk(layout))
+        return plan.changes
+
+
+def revert_if_due(
+    layout: Layout, now: Moment, *, closed_rules: ClosedRules, disk: Disk | None = None
+) -> tuple[Change, ...]:
+    """settle, where an application is under way; otherwise one look at the disk, cheap enough for every
+    turn.  Raises as settle does."""
+    if cells.read_one(layout, Slot.PENDING) is None:
+        return ()
+    return settle(layout, now, closed_rules=closed_rules, disk=disk)
+
+
+def apply(
+    layout: Layout,
+    data: bytes,
+    *,
+    now: Moment,
+    utc_ms: int | None,
+    session: Session,
+    closed_rules: ClosedRules,
+    within_ms: int | None = None,
+    disk: Disk | None = None,
+) -> tuple[Change, ...]:
+    """Take a signed document: a policy, or the successor of the owners.  Empty: it is in force already.
+
+    Raises what rules.delivery.apply_policy and rotate_owners raise, FileUnavailable.
+    """
+    kind = format_of(data)
+
+    def plan(state: Cells) -> Plan:
+        if kind == _OWNERS_FORMAT:
+            if within_ms is not None:
+                raise UsageError("--confirm-within is for policies: owners rotate at once")
+            return delivery.rotate_owners(state, data, now=now)
+        return delivery.apply_policy(
+            state,
+            data,
+            now=now,
+            utc_ms=utc_ms,
+            within_ms=within_ms,
+            session=session,
+            closed_rules=closed_rules,
+        )
+
+    with cells.changing(layout):
+        before, state = _settled(layout, now, closed_rules, disk)
+        planned = plan(state)
+        cells.carry_out(planned.steps, disk or StateDisk(layout))
+        return before + planned.changes
+
+
+def confirm(
+    layout: Layout,
+    *,
+    now: Moment,
+    session: Session,
+    closed_rules: ClosedRules,
+    disk: Disk | None = None,
+) -> tuple[Change, ...]:
+    """Keep the policy on trial.
+
+    Raises Expired if its time was up (it is reverted then), what rules.delivery.confirm raises,
+    FileUnavailable.
+    """
+    with cells.changing(layout):
+        before, state = _settled(layout, now, closed_rules, disk)
+        if any(change.kind == "policy.reverted" for change in before):
+            raise Expired("too late: the policy was reverted", mend="apply it again")
+        planned = delivery.confirm(state, now=now, session=session, closed_rules=closed_rules)
+        cells.carry_out(planned.steps, disk or StateDisk(layout))
+        return before + planned.changes
+
+
+def revert(
+    layout: Layout, *, now: Moment, closed_rules: ClosedRules, disk: Disk | None = None
+) -> tuple[Change, ...]:
+    """Take the policy on trial back now.  Raises UsageError if none is, FileUnavailable."""
+    with cells.changing(layout):
+        before, state = _settled(layout, now, closed_rules, disk)
+        planned = delivery.revert(state)
+        cells.carry_out(planned.steps, disk or StateDisk(layout))
+        return before + planned.changes
+
+
+def purge(layout: Layout, order: SignedDocument, *, disk: Disk | None = None) -> tuple[Change, ...]:
+    """Forget what the owners ordered to forget.  Raises what rules.delivery.purge raises, FileUnavailable."""
+    with cells.changing(layout):
+        planned = delivery.purge(cells.read(layout), order)
+        cells.carry_out(planned.steps, disk or StateDisk(layout))
+        return planned.changes
+
+
+def prepare_image(
+    layout: Layout, *, order: SignedDocument | None = None, disk: Disk | None = None
+) -> tuple[str, ...]:
+    """Strip everything that makes this VM this VM; owners.json stays.  Names of the files removed.
+
+    order: signed by the owners, needed while armed.  The warden should not be running: it would write anew.
+    Raises UsageError while armed without order, what rules.delivery.purge raises, FileUnavailable.
+    """
+    if not layout.state.is_dir():
+        return ()
+    with cells.changing(layout):
+        state = cells.read(layout)
+        ordered: tuple[Slot, ...] = ()
+        if order is not None:
+            ordered = tuple(step.slot for step in delivery.purge(state, order).steps)
+        elif armed(look(state)):
+            raise UsageError(
+                "this VM is armed: give the owners' word with --purge-order (vmwarden purge --request prints "
+                "what they sign)"
+            )
+        else:
+            there = cells.present(layout) - {Slot.OWNERS, Slot.LOCK}
+            # the enrolment goes last, so that an interrupted run can be repeated
+            ordered = tuple(sorted(there, key=lambda slot: (slot is Slot.ENROLMENT, slot.value)))
+        others = cells.strangers(layout)
+        for path in others:
+            folders.remove(path)
+        cells.carry_out((Drop(slot) for slot in ordered), disk or StateDisk(layout))
+        return tuple(path.name for path in (*others, *(layout.path(slot) for slot in ordered)))
+
+
+def format_of(data: bytes) -> str:
+    """The format that the payload of a signed document names.  Raises Malformed, TooLarge."""
+    document = trust.read_signed(data)
+    try:
+        named = msgspec.json.decode(document.payload, type=_Named).format
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+        raise Malformed(f"signed document: {error}") from error
+    if named not in (POLICY_FORMAT, _OWNERS_FORMAT):
+        raise Malformed(
+            f"signed document: a {named[:64]!r} cannot be applied",
+            mend="apply takes policies and owners; an order to purge goes to vmwarden purge --order",
+        )
+    return named
+
+
+class _Named(msgspec.Struct):
+    format: str
+
+
+def _settled(
+    layout: Layout, now: Moment, closed_rules: ClosedRules, disk: Disk | None
+) -> tuple[tuple[Change, ...], Cells]:
+    plan = delivery.settle(cells.read(layout), now, closed_rules=closed_rules)
+    cells.carry_out(plan.steps, disk or StateDisk(layout))
+    return plan.changes, plan.cells
