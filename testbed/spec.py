@@ -2,8 +2,9 @@
 """What a machine is made of: the nouns from which `testbed.qemu_arguments` makes a command line.
 
 A machine that is restored (`MachineSpec.incoming`) must have the same memory, disks, ports, cards and
-vmgenid device as the saved one, in the same order. Paths, what the ports lead to, hostfwd, fw_cfg, smbios, uuid and the
-vmgenid value may differ; of these the guest sees smbios and uuid only after a reboot.
+vmgenid device as the saved one, in the same order. Free to differ are paths, what the ports lead to, a
+user network for a tap, forwards, fw_cfg, smbios, uuid and the vmgenid value. Of these the guest sees
+smbios and uuid only after a reboot, and new or longer fw_cfg files after qemu_fw_cfg was loaded again.
 """
 
 from __future__ import annotations
@@ -79,7 +80,7 @@ class GuestForward:
     """Must lie inside the network's ``net``."""
     port: int
     command: str
-    """Run for each connection by /bin/sh, connected to its standard input and output; its stdin and stdout are the connection."""
+    """Program and arguments, started for each connection, which is its standard input and output."""
 
 
 @dataclass(frozen=True)
