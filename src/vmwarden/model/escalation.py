@@ -12,14 +12,18 @@ class Incident(Wire, frozen=True, kw_only=True):
 
     kind: wrong once the fence denied in this incident (silence after a deny stays wrong).
     carried_ms: age gathered in earlier boots.  since_boot_ms: CLOCK_BOOTTIME at which it began or,
-    after a reboot, was first seen again.  boot_id: the boot since_boot_ms belongs to.
+    after a reboot, was first seen again.  seen_boot_ms: the last sighting, moved on in steps of a few
+    seconds; what a reboot carries over is measured up to it.  boot_id: the boot both belong to.
+    silent_ms: how long the fence had been unknown, after an allow, when it turned out to be wrong.
     """
 
     fence: str
     kind: Literal["wrong", "unknown"]
     carried_ms: int = 0
     since_boot_ms: int
+    seen_boot_ms: int = 0
     boot_id: str
+    silent_ms: int | None = None
 
 
 class Escalation(Wire, frozen=True, kw_only=True):

@@ -24,7 +24,8 @@ class Fact(msgspec.Struct, frozen=True, kw_only=True):
     signers: distinct keys that vouch for value.
     evidence: what counted.  discounted: what was there and did not count (too weak, too old,
     unavailable, refused), each with the stable finding id of why.
-    good_until_boot_ms: CLOCK_BOOTTIME at which the first piece of the support runs out; None = no end.
+    good_until_boot_ms: the last CLOCK_BOOTTIME at which value still has all the support it needs, if
+    nothing new comes; None unless known.
     """
 
     subject: Subject

@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How fences put what they found into words and stable ids."""
+
+from collections.abc import Iterable
+
+from vmwarden.model.evidence import Evidence, Proof, Subject, Value
+from vmwarden.model.fact import Fact, Standing
+from vmwarden.model.verdict import Answer, Finding
+from vmwarden.rules import facts
+
+# The second half of an id whose first half is a subject ("place.country" + ".mismatch").
+MATCH = "match"
+MISMATCH = "mismatch"
+UNKNOWN = "unknown"
+TOO_WEAK = "too-weak"
+CONTRADICTED = "contradicted"
+DISAGREE = "disagree"
+
+#: characters of a stranger's value that a finding repeats
+SHOWN = 200
+
+
+def finding(
+    subject: Subject, kind: str, answer: Answer, *, expected: str, found: str, source: str = ""
+) -> Finding:
+    """One finding on one subject; its id is "<subject>.<kind>"."""
+    return Finding(
+        id=f"{subject}.{kind}",
+        answer=answer,
+        subject=subject,
+        expected=expected,
+        found=found,
+        source=source,
+    )
+
+
+def unestablished(fact: Fact, expected: str) -> list[Finding]:
+    """Why a fact is unknown or contradicted: its own finding, and one for each piece that did not count."""
+    if fact.standing is Standing.CONTRADICTED:
+        own = finding(
+            fact.subject,
+            CONTRADICTED,
+            Answer.DENY,
+            expected=expected,
+            found="; ".join(f"{shown(piece.value)} ({by([piece])})" for piece in fact.evidence),
+            source=by(fact.evidence),
+        )
+    else:
+        weak = [piece for piece, reason in fact.discounted if reason == facts.TOO_WEAK]
+        own = finding(
+            fact.subject,
+            TOO_WEAK if weak else UNKNOWN,
+            Answer.UNKNOWN,
+            expected=f"{expected}, at least {fact.at_least}",
+            found="; ".join(f"{shown(piece.value)} ({piece.proof})" for piece in weak) or "nothing",
+            source=by(weak),
+        )
+    return [
+        own,
+        *(
+            Finding(
+                id=reason,
+                answer=Answer.UNKNOWN,
+                subject=fact.subject,
+                found=(piece.unavailable or shown(piece.value))[:SHOWN],
+                source=piece.source,
+            )
+            for piece, reason in fact.discounted
+        ),
+    ]
+
+
+def refused_statements(evidence: Iterable[Evidence]) -> list[Finding]:
+    """Why host statements were refused: the very ids that refused them, so that nobody has to guess."""
+    return [
+        Finding(
+            id=piece.finding or facts.UNAVAILABLE,
+            answer=Answer.UNKNOWN,
+            subject=Subject.STATEMENT,
+            expected="a statement of a trusted host",
+            found=piece.unavailable[:SHOWN],
+            source=piece.source,
+        )
+        for piece in facts.ordered([e for e in evidence if e.subject == Subject.STATEMENT and e.unavailable])
+    ]
+
+
+def by(evidence: Iterable[Evidence]) -> str:
+    """Who said it: the sources, each once."""
+    return ", ".join(sorted({piece.source for piece in evidence}))[:SHOWN]
+
+
+def shown(value: Value) -> str:
+    """A value for people."""
+    text = ", ".join(value) if isinstance(value, tuple) else str(value)
+    return text[:SHOWN]
+
+
+def strength(fact: Fact) -> str:
+    """ "DE, fresh" of a known fact."""
+    return f"{shown(fact.value)}, {fact.proof or Proof.DECLARED}"
