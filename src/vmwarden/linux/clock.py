@@ -15,11 +15,15 @@ _TRIES = 4
 class SystemClock:
     """CLOCK_BOOTTIME, CLOCK_REALTIME and the boot id (a ports.Clock).
 
+    boot_id: taken instead of the kernel's, where /proc must not be opened.
     Raises SourceUnavailable when /proc does not tell the boot id: without it no age can be
     compared over a reboot.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, boot_id: str | None = None) -> None:
+        if boot_id is not None:
+            self._boot_id = boot_id
+            return
         try:
             with open(_BOOT_ID, encoding="ascii") as file:
                 self._boot_id = file.read(64).strip()

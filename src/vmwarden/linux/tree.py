@@ -106,6 +106,16 @@ class FileTree:
         finally:
             os.close(fd)
 
+    def link(self, path: str) -> str:
+        """Where a symbolic link points, as it is written.  Raises SourceUnavailable."""
+        fd = self._open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            return os.readlink("", dir_fd=fd)
+        except OSError as error:
+            raise SourceUnavailable(f"{path}: not a symbolic link") from error
+        finally:
+            os.close(fd)
+
     def list(self, path: str) -> tuple[str, ...]:
         """Names in a folder, sorted; at most 4096.  Raises SourceUnavailable."""
         fd = self._open(path, _READ | os.O_DIRECTORY)

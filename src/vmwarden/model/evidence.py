@@ -43,7 +43,7 @@ class Subject(StrEnum):
     CLOCK = "clock.utc"
     RTC_OFFSET = "clock.rtc_offset"  # whole seconds, RTC minus system clock
     GUEST_TIME_ZONE = "guest.time_zone"  # what this VM is set to: says nothing of the host
-    STATEMENT = "host.statement"  # a host statement as a whole: only ever unavailable or refused
+    STATEMENT = "host.statement"  # as a whole: the digest of one unread, or why there is none
 
 
 Value = str | int | tuple[str, ...] | None

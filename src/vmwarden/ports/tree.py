@@ -19,6 +19,10 @@ class Tree(Protocol):
         """At most limit bytes.  Raises SourceUnavailable with the reason (absent, denied, too large)."""
         ...
 
+    def link(self, path: str) -> str:
+        """Where a symbolic link points, as it is written; nothing is followed.  Raises SourceUnavailable."""
+        ...
+
     def list(self, path: str) -> tuple[str, ...]:
         """Names in a folder, sorted.  Raises SourceUnavailable."""
         ...

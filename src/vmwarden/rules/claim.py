@@ -7,6 +7,8 @@ from vmwarden.model.moment import Moment
 
 #: characters of one value; DMI strings are at most 64, IANA names at most 40, and consoles have 80 columns
 VALUE_CHARACTERS = 200
+#: why a signal of the running machine is not in a recording
+NOT_LIVE = "live only: a recorded tree has no running machine behind it"
 
 
 def printable(data: bytes, what: str) -> str:

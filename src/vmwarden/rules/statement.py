@@ -81,13 +81,6 @@ def issue(statement: HostStatement, key: Ed25519PrivateKey) -> str:
     return token
 
 
-def none(source: str, reason: str, now: Moment, *, boot_frozen: bool) -> Evidence:
-    """The evidence of a statement that did not come."""
-    return claim.unavailable(
-        source, Subject.STATEMENT, reason, now, finding="statement.none", boot_frozen=boot_frozen
-    )
-
-
 def admit(
     token: str,
     *,

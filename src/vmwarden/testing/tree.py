@@ -9,14 +9,21 @@ from vmwarden.errors import SourceUnavailable
 class FakeTree:
     """A ports.Tree over a dict of absolute path to content.
 
-    files may be changed between reads.  denied: paths that exist and may not be read.
+    files may be changed between reads.  links: symbolic links, which link() tells and read() does not
+    follow.  denied: paths that exist and may not be read.
     reads: every path that was asked for, in order.
     """
 
     def __init__(
-        self, files: Mapping[str, bytes] | None = None, *, live: bool = True, denied: tuple[str, ...] = ()
+        self,
+        files: Mapping[str, bytes] | None = None,
+        *,
+        live: bool = True,
+        denied: tuple[str, ...] = (),
+        links: Mapping[str, str] | None = None,
     ) -> None:
         self.files: dict[str, bytes] = dict(files or {})
+        self.links: dict[str, str] = dict(links or {})
         self.reads: list[str] = []
         self._live = live
         self._denied = denied
@@ -37,6 +44,12 @@ class FakeTree:
         if len(data) > limit:
             raise SourceUnavailable(f"{path}: more than {limit} bytes")
         return data
+
+    def link(self, path: str) -> str:
+        self.reads.append(path)
+        if path not in self.links:
+            raise SourceUnavailable(f"{path}: not a symbolic link")
+        return self.links[path]
 
     def list(self, path: str) -> tuple[str, ...]:
         prefix = path.rstrip("/") + "/"

@@ -93,6 +93,15 @@ def test_magic_links_are_not_followed() -> None:
         assert tree.read("/proc/self/comm")
 
 
+def test_a_link_tells_where_it_points_without_going_there(root: Path, openat2: bool) -> None:
+    (root / "out").symlink_to("/usr/share/zoneinfo/Europe/Berlin")
+    with FileTree(root, live=False, openat2=openat2) as tree:
+        assert tree.link("/out") == "/usr/share/zoneinfo/Europe/Berlin"
+        for path in ("/sys/class/vendor", "/sys", "/absent"):
+            with pytest.raises(SourceUnavailable):
+                tree.link(path)
+
+
 def test_loops_end(root: Path, openat2: bool) -> None:
     (root / "a").symlink_to("b")
     (root / "b").symlink_to("a")

@@ -199,8 +199,3 @@ def test_a_statement_nobody_would_read_is_not_issued() -> None:
     labels = tuple(Label(name=f"{n:0200}", until=T) for n in range(32))
     with pytest.raises(TooLarge):
         signed(compliance=labels)
-
-
-def test_none_is_told_with_its_reason() -> None:
-    piece = statement.none("virtio-serial", "no port", NOW, boot_frozen=False)
-    assert (piece.finding, piece.unavailable, piece.value) == ("statement.none", "no port", None)
