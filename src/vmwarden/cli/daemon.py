@@ -168,8 +168,8 @@ def text_of(status: Status) -> str:
         rows.insert(5, ("pending", "not confirmed: it will be reverted; run vmwarden confirm"))
     if status.gate is not None:
         lease = f"lease {status.gate.lease_ms} ms" if status.gate.lease_ms else "closed except manage"
-        dies = "with the warden" if status.gate.owner_table else "when the lease lapses"
-        rows.append(("gate", f"{lease}; closes {dies}" if status.gate.installed else "NOT INSTALLED"))
+        dies = f"; if the warden dies: {status.gate.closes}" if status.gate.closes else ""
+        rows.append(("gate", lease + dies if status.gate.installed else f"NOT INSTALLED{dies}"))
     if status.journal is not None:
         writable = "" if status.journal.writable else ", NOT WRITABLE"
         rows.append(("journal", f"{status.journal.size} records{writable}"))

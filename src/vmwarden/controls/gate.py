@@ -85,15 +85,12 @@ class NftGate:
         rules, permit = self._standing()
         if rules and permit and self._made is not None and self._made.fingerprint == wanted:
             return
-        try:
-            self._load(policy, users, keep_chains=rules)
-        except CommandFailed as error:
-            raise ControlFailed(f"the gate's rules: {error}", mend=error.mend) from error
-        if not permit:
-            self._permit(connection)
-        self._made = _Made(
-            wanted, rules=nft.digest(connection, TABLE), permit=nft.digest(connection, ALIVE_TABLE)
-        )
+        text = exchanged(policy, users=users) if rules else closed(policy, users=users)
+        self._put(connection, text, permit=permit, named=wanted)
+
+    def restore(self, rules: str) -> None:
+        _, permit = self._standing()
+        self._put(self._connected(), rules, permit=permit, named="")
 
     def lease(self, milliseconds: int, *, guarded: bool = False) -> None:
         if milliseconds > LONGEST_LEASE_MS:
@@ -138,11 +135,19 @@ class NftGate:
             self._connection.close()
             self._connection = None
 
-    def _load(self, policy: Policy, users: Mapping[str, int], *, keep_chains: bool) -> None:
-        if keep_chains:
-            nft.load(exchanged(policy, users=users))
-        else:
-            nft.load(closed(policy, users=users))
+    def closes_on_death(self) -> str:
+        return self.capabilities().on_death
+
+    def _put(self, connection: Connection, text: str, *, permit: bool, named: str) -> None:
+        try:
+            nft.load(text)
+        except CommandFailed as error:
+            raise ControlFailed(f"the gate's rules: {error}", mend=error.mend) from error
+        if not permit:
+            self._permit(connection)
+        self._made = _Made(
+            named, rules=nft.digest(connection, TABLE), permit=nft.digest(connection, ALIVE_TABLE)
+        )
 
     def _permit(self, connection: Connection) -> None:
         try:

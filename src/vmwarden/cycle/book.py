@@ -9,6 +9,7 @@ from vmwarden.model.message import Declared, RawStatement
 from vmwarden.model.moment import Moment
 from vmwarden.model.policy import TrustedHost
 from vmwarden.model.statement import Audience, Challenge
+from vmwarden.rules import sshkey
 from vmwarden.rules.statement import Admitted, admit
 from vmwarden.rules.trusted_time import TimeAnchor
 
@@ -39,7 +40,19 @@ class Book:
         self._stated: dict[str, tuple[int, tuple[Evidence, ...]]] = {}
         self._refused: dict[str, Evidence] = {}
         self._nonces: dict[str, int] = {}
+        self._spoken: set[str] = set()
         self.anchor: TimeAnchor | None = None
+
+    def trust(self, hosts: tuple[TrustedHost, ...]) -> None:
+        """From now on these hosts count; what others have stated is forgotten."""
+        self._hosts = hosts
+        keys = {sshkey.parse(host.key).fingerprint for host in hosts}
+        for source, (turn, page) in list(self._stated.items()):
+            kept = tuple(piece for piece in page if piece.signer in keys)
+            self._stated[source] = (turn, kept)
+            if not kept:
+                del self._stated[source]
+        self._refused.clear()
 
     def challenge(self, nonce: str, now: Moment) -> Challenge:
         """A question to the host; its nonce counts for NONCE_LIFE_MS and once."""
@@ -68,9 +81,10 @@ class Book:
         refusals = [piece for piece in page if piece.subject is Subject.STATEMENT and piece.unavailable]
         if refusals:
             self._refused[message.source] = refusals[-1]
-        self._declared[message.source] = tuple(
-            piece for piece in page if piece.subject is not Subject.STATEMENT
-        )
+        claims = tuple(piece for piece in page if piece.subject is not Subject.STATEMENT)
+        self._declared[message.source] = claims
+        if any(not piece.unavailable for piece in claims):
+            self._spoken.add(message.source)
 
     def add_statement(self, message: RawStatement, now: Moment, *, utc_ms: int | None) -> Admitted:
         """Verify a signed document.  A refused one is remembered with its reason."""
@@ -93,6 +107,7 @@ class Book:
         if message.source not in self._stated and len(self._stated) >= SOURCES:
             raise Overreach(f"more than {SOURCES} sources")
         self._refused.pop(message.source, None)
+        self._spoken.add(message.source)
         turn, page = self._stated.get(message.source, (message.turn, ()))
         if turn != message.turn:
             page = ()
@@ -107,13 +122,14 @@ class Book:
         return tuple(piece for page in pages for piece in page) + tuple(self._refused.values())
 
     def failing(self) -> tuple[str, ...]:
-        """Sources that have nothing but failures to show."""
-        dead = [s for s, page in self._declared.items() if page and all(p.unavailable for p in page)]
-        return tuple(sorted({*dead, *(s for s in self._refused if s not in self._stated)}))
+        """Sources that have spoken and now have nothing but failures to show."""
+        speaking = {s for s, page in self._declared.items() if any(not p.unavailable for p in page)}
+        stumbling = self._stated.keys() & self._refused.keys()
+        return tuple(sorted(self._spoken - (speaking | (self._stated.keys() - stumbling))))
 
     def sources(self) -> int:
-        """How many sources have spoken."""
-        return len({*self._declared, *self._stated, *self._refused})
+        """How many sources have ever spoken."""
+        return len(self._spoken)
 
     def waiting(self, now: Moment) -> bool:
         """Whether a question to the host is still open."""

@@ -28,10 +28,10 @@ class PolicyStatus(Wire, frozen=True, kw_only=True):
 
 
 class GateStatus(Wire, frozen=True, kw_only=True):
-    """What holds on this kernel.  lease_ms: what is left of the lease, 0 = closed."""
+    """What holds on this kernel.  closes: when, if the warden dies.  lease_ms: what is left, 0 = closed."""
 
     installed: bool
-    owner_table: bool = False
+    closes: str = ""
     lease_ms: int = 0
 
 

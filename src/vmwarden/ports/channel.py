@@ -27,3 +27,21 @@ class Channel(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+class Way(Protocol):
+    """Where a channel comes from.
+
+    name: names the evidence that arrives by it ("virtio-serial").
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    def keep(self) -> bool:
+        """Take hold of what only root may open, before privileges are dropped; False if there is nothing."""
+        ...
+
+    def open(self) -> Channel:
+        """Raises ChannelDown: no such channel, not allowed, nobody at the host's end."""
+        ...

@@ -25,6 +25,10 @@ class Gate(Protocol):
         """
         ...
 
+    def restore(self, rules: str) -> None:
+        """As install, by the text of a boot file: for a VM whose policy cannot be read any more."""
+        ...
+
     def lease(self, milliseconds: int, *, guarded: bool = False) -> None:
         """Renew: permit traffic for so long from now.  guarded: only the named scopes.
 
@@ -39,6 +43,10 @@ class Gate(Protocol):
 
     def installed(self) -> bool:
         """Whether all our rules stand, as this gate has put them."""
+        ...
+
+    def closes_on_death(self) -> str:
+        """For people: when the network closes if this process dies, on this kernel."""
         ...
 
     def remove(self) -> None:

@@ -53,6 +53,24 @@ _DHCP_IN = "limit rate 50/second burst 50 packets"
 #: RFC 1191 and RFC 8201: without these a manage flow through a tunnel hangs; one way, and few
 _TOO_BIG = "limit rate 10/second burst 20 packets"
 
+#: closed with nothing left open: for an armed VM that has lost its policy and its boot file
+NO_MANAGE = f"""# vmwarden: the gate, closed, without any way to manage
+add table inet {TABLE}
+delete table inet {TABLE}
+table inet {TABLE} {{
+	chain judge_in {{
+		type filter hook prerouting priority {JUDGE_PRIORITY}; policy drop;
+		iif lo accept
+		counter drop
+	}}
+	chain judge_out {{
+		type filter hook output priority {JUDGE_PRIORITY}; policy drop;
+		oif lo accept
+		counter drop
+	}}
+}}
+"""
+
 _CLEAR = f"meta mark set meta mark & {OTHER_BITS:#010x}"
 
 

@@ -25,6 +25,7 @@ class FakeGate:
         self._clock = clock
         self._uid = uid
         self._rules = ""
+        self._holding = False
         self._until_boot_ms = 0
         self._guarded = False
         self.acts: list[tuple[str | int | bool, ...]] = []
@@ -33,28 +34,37 @@ class FakeGate:
     def install(self, policy: Policy) -> None:
         self._act("install", policy.name, policy.version)
         self._rules = closed(policy, users={service.as_: self._uid for service in policy.reach})
+        self._holding = True
+
+    def restore(self, rules: str) -> None:
+        self._act("restore", rules)
+        self._rules = rules
+
+    def closes_on_death(self) -> str:
+        return "at once"
 
     def lease(self, milliseconds: int, *, guarded: bool = False) -> None:
         if milliseconds > LONGEST_LEASE_MS:
             raise BugError(f"a lease of {milliseconds} ms: at most {LONGEST_LEASE_MS}")
         self._act("lease", milliseconds, guarded)
-        self._needs_rules()
+        self._needs_hold()
         granted = milliseconds if milliseconds >= SHORTEST_LEASE_MS else 0
         self._until_boot_ms = self._clock.now().boot_ms + granted
         self._guarded = guarded
 
     def flush(self) -> None:
         self._act("flush")
-        self._needs_rules()
+        self._needs_hold()
         self._until_boot_ms = 0
 
     def installed(self) -> bool:
         self._may_fail()
-        return bool(self._rules)
+        return self._holding and bool(self._rules)
 
     def remove(self) -> None:
         self._act("remove")
         self._rules = ""
+        self._holding = False
         self._until_boot_ms = 0
 
     def passing(self) -> Passing:
@@ -71,6 +81,7 @@ class FakeGate:
 
     def die(self) -> None:
         """The process that holds the gate dies: the rules stay, the permit goes; not part of the port."""
+        self._holding = False
         self._until_boot_ms = 0
 
     def _act(self, *act: str | int | bool) -> None:
@@ -81,6 +92,6 @@ class FakeGate:
         if self.failing:
             raise ControlFailed(self.failing)
 
-    def _needs_rules(self) -> None:
-        if not self._rules:
+    def _needs_hold(self) -> None:
+        if not self._holding:
             raise ControlFailed("the gate is not installed", mend="install it first")

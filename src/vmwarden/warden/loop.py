@@ -56,9 +56,9 @@ class Loop:
         owner_uid: int,
         until_boot_ms: int | None = None,
     ) -> None:
-        """watcher_uid: who may be the watcher, besides owner_uid.  watcher_command: arguments of vmwarden that
-        start one; None = somebody else does.  until_boot_ms: stop then (for trials); None = SIGTERM.
-        Raises WorldError where the sockets cannot be made."""
+        """watcher_uid: who may be the watcher, besides owner_uid.  watcher_command: arguments of
+        vmwarden that start one; None = somebody else does.  until_boot_ms: stop then (for trials);
+        None = SIGTERM.  Raises WorldError where the sockets cannot be made."""
         self._warden = warden
         self._clock = clock
         self._say = say

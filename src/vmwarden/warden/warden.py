@@ -11,12 +11,14 @@ import msgspec
 
 from vmwarden.cycle.book import Book
 from vmwarden.cycle.turn import take_turn
-from vmwarden.errors import ControlFailed, JournalError, WorldError
+from vmwarden.errors import ControlFailed, JournalError, UntrustedInput, WorldError
 from vmwarden.model.control import GateStatus, JournalStatus, PolicyStatus, Status
 from vmwarden.model.decision import Decision
 from vmwarden.model.escalation import Escalation
+from vmwarden.model.installed import Change, Installed, Outcome
 from vmwarden.model.message import MESSAGE_BYTES, Declared, Event, Gather, Gathered, RawStatement, ToWarden
 from vmwarden.model.moment import Moment
+from vmwarden.model.policy import Policy
 from vmwarden.model.posture import Posture
 from vmwarden.model.statement import Audience
 from vmwarden.model.verdict import Answer, Finding
@@ -25,8 +27,8 @@ from vmwarden.ports.gate import Gate
 from vmwarden.ports.journal import Journal
 from vmwarden.rules import canonical, instant, lease
 from vmwarden.rules.duration import milliseconds
+from vmwarden.rules.escalate import new_epoch
 from vmwarden.rules.trusted_time import advance, utc
-from vmwarden.warden.in_force import InForce
 
 #: between computing a lease and the kernel holding it; the largest seen was 0.34 ms (reference of the gate)
 UNCERTAINTY_MS = 5
@@ -40,16 +42,22 @@ FLOOR_STEP_MS = 60_000
 AGE_STEP_MS = 30_000
 
 
+#: before enrolment nobody can address this VM
+_NOBODY = Audience(vm="nobody", generation=1)
 _TO_WARDEN = cast("type[ToWarden]", ToWarden)
 
 
 class State(Protocol):
     """What the warden remembers on disk."""
 
-    def load(self, now: Moment) -> InForce: ...
+    def load(self, now: Moment) -> Installed: ...
 
-    def revert_if_due(self, now: Moment) -> tuple[tuple[str, dict[str, Any]], ...]:
-        """Revert an unconfirmed policy whose time is up; what happened, as (kind, body) for the journal."""
+    def settle(self, now: Moment) -> tuple[Change, ...]:
+        """Finish what was begun on disk; what was done, for the journal."""
+        ...
+
+    def revert_if_due(self, now: Moment) -> tuple[Change, ...]:
+        """Revert a policy that nobody confirmed in time; what was done, for the journal."""
         ...
 
     def escalation(self) -> Escalation: ...
@@ -59,6 +67,10 @@ class State(Protocol):
     def floor_ms(self) -> int: ...
 
     def raise_floor(self, utc_ms: int) -> None: ...
+
+    def boot_rules(self) -> str:
+        """The closed rules of the last good policy, as nft text."""
+        ...
 
 
 class Services(Protocol):
@@ -74,7 +86,7 @@ class Power(Protocol):
 
 
 class Warden:
-    """One VM's warden.  Drive it: start, then receive, tick and gather as messages and time come, then stop."""
+    """One VM's warden.  Drive it: start; receive, tick and gather as messages and time come; stop."""
 
     def __init__(
         self,
@@ -101,8 +113,8 @@ class Warden:
         self._say = say
         self._observe_only = observe_only
         self._notes = notes
-        self._in_force = InForce()
-        self._book = Book(audience=Audience(vm="unenrolled", generation=1), hosts=())
+        self._in_force = Installed(outcome=Outcome.OBSERVE)
+        self._book = Book(audience=_NOBODY, hosts=())
         self._escalation = Escalation()
         self._decision = Decision(posture=Posture.HELD, answer=Answer.UNKNOWN)
         self._taken: Posture | None = None
@@ -117,6 +129,7 @@ class Warden:
         self._settled = False
         self._watcher = False
         self._journal_ok = True
+        self._gate_failed = False
         self._told: tuple[object, ...] = ()
 
     # -- life ------------------------------------------------------------------------------------
@@ -132,22 +145,30 @@ class Warden:
     def reload(self) -> None:
         """Read policy, owners and latch again; the gate follows."""
         now = self._clock.now()
-        for kind, body in self._state.revert_if_due(now):
-            self._record(kind, body, now)
-        before, self._in_force = self._in_force, self._state.load(now)
+        self._change(self._state.settle, now)
+        was_enforcing, before = self.enforcing, self._in_force
+        self._in_force = self._state.load(now)
         policy = self._in_force.policy
         if self._in_force != before:
-            self._book = Book(
-                audience=self._in_force.audience, hosts=policy.trust.hosts if policy is not None else ()
-            )
-            self._asked_at_ms = None
-            self._settled = False
+            self._begin_policy(before, policy)
         if self.enforcing:
             self._install(now)
-        elif before.mode == "enforce" and not self._observe_only:
+        elif was_enforcing:
             self._act("gate.removed", self._gate.remove, now)
-            self._taken = None
+            self._taken, self._lease_until_boot_ms = None, 0
         self.tick()
+
+    def _begin_policy(self, before: Installed, policy: Policy | None) -> None:
+        """Judge anew by what is in force now: evidence of hosts that it trusts stays, grace does not."""
+        hosts = policy.trust.hosts if policy is not None else ()
+        if self._in_force.enrolment != before.enrolment:
+            self._book = Book(audience=self._audience(), hosts=hosts)
+        else:
+            self._book.trust(hosts)
+        if before.policy is not None:
+            self._escalation = new_epoch(self._escalation)
+        self._asked_at_ms = None
+        self._settled = False
 
     def stop(self) -> None:
         """Last words.  The gate is not touched: its live part ends with this process, and that closes."""
@@ -156,7 +177,11 @@ class Warden:
     @property
     def enforcing(self) -> bool:
         """Whether the VM is really closed when the verdict says so."""
-        return self._in_force.mode == "enforce" and not self._observe_only
+        return self._in_force.outcome is not Outcome.OBSERVE and not self._observe_only
+
+    def _audience(self) -> Audience:
+        enrolment = self._in_force.enrolment
+        return _NOBODY if enrolment is None else Audience(vm=enrolment.vm, generation=enrolment.generation)
 
     # -- the watcher -----------------------------------------------------------------------------
 
@@ -179,7 +204,7 @@ class Warden:
             return None
         self._turn += 1
         self._asked_at_ms = now.boot_ms
-        challenge = self._book.challenge(self._nonce(), now) if self._in_force.enrolled else None
+        challenge = self._book.challenge(self._nonce(), now) if self._in_force.enrolment is not None else None
         return canonical.encode(Gather(turn=self._turn, challenge=challenge))
 
     def gather_in_ms(self, now: Moment) -> int:
@@ -222,14 +247,13 @@ class Warden:
     def tick(self) -> None:
         """Judge by what is known now, and act.  One verdict is one renewal of the lease."""
         now = self._clock.now()
-        due = self._state.revert_if_due(now)
-        if due:
-            for kind, body in due:
-                self._record(kind, body, now)
+        if self._in_force.pending is not None and self._change(self._state.revert_if_due, now):
             self.reload()
             return
+        if self.enforcing:
+            self._repair(now)
         policy = self._in_force.policy
-        if policy is None:
+        if policy is None or self._in_force.outcome is Outcome.CLOSED:
             self._without_policy(now)
             return
         before = self._escalation
@@ -253,10 +277,11 @@ class Warden:
 
     def _without_policy(self, now: Moment) -> None:
         """Armed and no policy that can be read: closed except manage.  Not armed: nothing is guarded."""
-        posture = Posture.HELD if self._in_force.mode == "enforce" else Posture.OPEN
+        closed = self._in_force.outcome is Outcome.CLOSED
+        posture = Posture.QUARANTINED if closed else Posture.OPEN
         self._decision = Decision(
             posture=posture,
-            answer=Answer.UNKNOWN if posture is Posture.HELD else Answer.ALLOW,
+            answer=Answer.DENY if closed else Answer.ALLOW,
             findings=self._in_force.findings,
         )
         self._settled = True
@@ -265,7 +290,7 @@ class Warden:
     def _take(self, now: Moment) -> None:
         """Make the VM take the decision's posture."""
         posture = self._decision.posture
-        leased = posture in (Posture.OPEN, Posture.GUARDED) and self._in_force.policy is not None
+        leased = posture in (Posture.OPEN, Posture.GUARDED)
         if not self.enforcing:
             self._tell(now)
             self._note_posture(posture, now)
@@ -279,7 +304,9 @@ class Warden:
                 self._act("posture.poweroff", self._power.off, now)
             self._note_posture(posture, now)
             return
-        if self._taken is not posture and not self._record("posture.intent", {"posture": posture}, now):
+        if self._taken is not posture and not (
+            self._journal.room() and self._record("posture.intent", {"posture": posture}, now)
+        ):
             # opening is recorded first, or it does not happen
             self._close(now)
             self._note_posture(Posture.HELD, now)
@@ -324,17 +351,32 @@ class Warden:
             self._lease_until_boot_ms = now.boot_ms + 1
             self._record("posture.failed", {"posture": self._decision.posture, "why": str(error)}, now)
 
-    def _install(self, now: Moment) -> None:
-        policy = self._in_force.policy
-        if policy is None:
-            return  # the closed rules of the boot file stand; without a policy there are no others
+    def _install(self, now: Moment, kind: str = "gate.installed") -> None:
+        """Our rules; what runs on a lease goes on under the new ones."""
+        policy = None if self._in_force.outcome is Outcome.CLOSED else self._in_force.policy
         try:
-            self._gate.install(policy)
-        except ControlFailed as error:
-            self._record("posture.failed", {"posture": "held", "why": str(error)}, now)
-            self._say(f"the gate was not installed: {error}")
+            if policy is None:
+                self._gate.restore(self._state.boot_rules())
+            else:
+                self._gate.install(policy)
+        except (ControlFailed, UntrustedInput) as error:
+            if not self._gate_failed:
+                self._record("posture.failed", {"posture": Posture.HELD, "why": str(error)}, now)
+                self._say(f"the gate was not installed: {error}")
+            self._gate_failed = True
             return
-        self._record("gate.installed", {"policy": policy.name, "version": policy.version}, now)
+        self._gate_failed = False
+        self._record(kind, {} if policy is None else {"policy": policy.name, "version": policy.version}, now)
+
+    def _repair(self, now: Moment) -> None:
+        """Put our rules back if somebody took them away."""
+        try:
+            standing = self._gate.installed()
+        except ControlFailed:
+            standing = False
+        if not standing:
+            self._lease_until_boot_ms = 0
+            self._install(now, "gate.repaired")
 
     def _act(self, what: str, act: Callable[[], object], now: Moment) -> None:
         try:
@@ -405,6 +447,18 @@ class Warden:
             finding for verdict in self._decision.verdicts for finding in verdict.findings
         )
 
+    def _change(self, change: Callable[[Moment], tuple[Change, ...]], now: Moment) -> bool:
+        """Change the state on disk and record what was done; True if anything was."""
+        try:
+            done = change(now)
+        except (WorldError, UntrustedInput) as error:
+            # what is loaded is judged as if it had been done (store.installed)
+            self._say(f"the state on disk is not as it should be: {error}")
+            return False
+        for one in done:
+            self._record(one.kind, one.body, now)
+        return bool(done)
+
     def _record(self, kind: str, body: dict[str, Any], now: Moment) -> bool:
         """False when the journal did not take it."""
         try:
@@ -441,11 +495,11 @@ class Warden:
         policy, utc_ms = self._in_force.policy, self._utc(now)
         return Status(
             schema="vmwarden.status/1",
-            vm=self._in_force.audience.vm if self._in_force.enrolled else "",
+            vm=self._audience().vm if self._in_force.enrolment is not None else "",
             tier=0,
             mode="enforce" if self.enforcing else "observe",
             armed=self._in_force.armed,
-            enrolled=self._in_force.enrolled,
+            enrolled=self._in_force.enrolment is not None,
             posture=self._taken or Posture.HELD,
             posture_since=instant.text(self._taken_at.utc_ms) if self._taken_at is not None else "",
             settled=self._settled,
@@ -458,19 +512,23 @@ class Warden:
                 version=policy.version,
                 mode=policy.mode,
                 valid_until=policy.valid.until,
-                pending_confirm=self._in_force.pending,
+                pending_confirm=self._in_force.pending is not None,
             ),
-            gate=GateStatus(
-                installed=self._gate.installed(),
-                lease_ms=max(0, self._lease_until_boot_ms - now.boot_ms),
-            )
-            if self.enforcing
-            else None,
+            gate=self._gate_status(now) if self.enforcing else None,
             journal=self._journal_status(),
             watcher="connected" if self._watcher else "lost",
             trusted_time=instant.text(utc_ms) if utc_ms is not None and self._book.anchor is not None else "",
             notes=self._notes,
         )
+
+    def _gate_status(self, now: Moment) -> GateStatus:
+        lease_ms = max(0, self._lease_until_boot_ms - now.boot_ms)
+        try:
+            return GateStatus(
+                installed=self._gate.installed(), closes=self._gate.closes_on_death(), lease_ms=lease_ms
+            )
+        except ControlFailed as error:
+            return GateStatus(installed=False, closes=str(error), lease_ms=lease_ms)
 
     def _journal_status(self) -> JournalStatus:
         size, root = self._journal.head()

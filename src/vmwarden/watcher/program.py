@@ -5,15 +5,14 @@ import select
 import signal
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from vmwarden.errors import ChannelDown, UntrustedInput, WorldError
 from vmwarden.linux.sockets import connect
 from vmwarden.model.message import MESSAGE_BYTES, Gather, ToWarden
 from vmwarden.model.statement import Challenge
-from vmwarden.ports.channel import Channel
+from vmwarden.ports.channel import Channel, Way
 from vmwarden.ports.clock import Clock
 from vmwarden.ports.source import Source
 from vmwarden.ports.tree import Tree
@@ -29,13 +28,6 @@ _TICK_MS = 500
 _SEND_TIMEOUT_S = 2.0
 
 
-class Way(NamedTuple):
-    """A channel that may be there: its name, and how to open it (raises ChannelDown)."""
-
-    name: str
-    open: Callable[[], Channel]
-
-
 class _Line:
     """A way with its open channel and what was said on it."""
 
@@ -44,6 +36,7 @@ class _Line:
         self.channel: Channel | None = None
         self.talk = Conversation(way.name)
         self.deaf_until_ms = 0
+        self.why_not = ""
 
     def close(self) -> None:
         if self.channel is not None:
@@ -69,11 +62,6 @@ class Watcher:
         self._clock = clock
         self._lines = tuple(_Line(way) for way in ways)
         self._running = True
-
-    def open_ways(self) -> None:
-        """Open every channel that is there: called once while still privileged."""
-        for line in self._lines:
-            self._open(line)
 
     def stop(self) -> None:
         """Ends run after the current step."""
@@ -121,8 +109,8 @@ class Watcher:
         if line.channel is None:
             try:
                 line.channel = line.way.open()
-            except ChannelDown:
-                pass  # said in _challenge, when somebody asks
+            except ChannelDown as error:
+                line.why_not = str(error)  # said in _challenge, when somebody asks
 
     def _hear_warden(self, link: socket.socket) -> bool:
         data = link.recv(MESSAGE_BYTES)
@@ -144,7 +132,7 @@ class Watcher:
         now = self._clock.now()
         message = line.talk.ask(challenge, turn=turn, now=now)
         if line.channel is None:
-            self._tell(link, line.talk.absent("this VM has no such channel", "channel.absent", now))
+            self._tell(link, line.talk.absent(line.why_not, "channel.absent", now))
             return
         line.deaf_until_ms = 0
         try:

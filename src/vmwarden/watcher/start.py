@@ -6,8 +6,9 @@ from pathlib import Path
 from vmwarden.linux.clock import SystemClock
 from vmwarden.linux.privileges import die_with_parent, drop_to
 from vmwarden.linux.tree import FileTree
-from vmwarden.watcher.catalog import PRIVILEGED, SOURCES, WAYS
+from vmwarden.watcher.catalog import ROOT_ONLY, SOURCES
 from vmwarden.watcher.program import Watcher
+from vmwarden.watcher.ways import ways
 
 
 def serve(warden: Path, *, user: str, with_parent: bool) -> None:
@@ -15,8 +16,9 @@ def serve(warden: Path, *, user: str, with_parent: bool) -> None:
     if with_parent:
         die_with_parent()
     tree = FileTree(Path("/"), live=True)
-    tree.keep(PRIVILEGED)
-    watcher = Watcher(warden=warden, sources=SOURCES, tree=tree, ways=WAYS, clock=SystemClock())
-    watcher.open_ways()
+    tree.keep(ROOT_ONLY)
+    open_ways = ways(tree)
+    for way in open_ways:
+        way.keep()
     drop_to(user)
-    watcher.run()
+    Watcher(warden=warden, sources=SOURCES, tree=tree, ways=open_ways, clock=SystemClock()).run()

@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Putting the warden together."""
+
+import base64
+import os
+from collections.abc import Callable
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from vmwarden.controls.gate import NftGate
+from vmwarden.controls.power import Power
+from vmwarden.controls.services import Services
+from vmwarden.errors import JournalError, UntrustedInput, UsageError, WorldError
+from vmwarden.linux.clock import SystemClock
+from vmwarden.linux.privileges import stay_runnable, uid_of
+from vmwarden.model.moment import Moment
+from vmwarden.ports.journal import Journal
+from vmwarden.store.identity import identity_key
+from vmwarden.store.installed import load
+from vmwarden.store.journal import open_journal
+from vmwarden.store.layout import Layout
+from vmwarden.store.unkept import Unkept
+from vmwarden.warden.loop import Loop
+from vmwarden.warden.memory import Memory
+from vmwarden.warden.warden import Warden
+
+
+def serve(
+    layout: Layout,
+    *,
+    observe_only: bool,
+    watcher_user: str,
+    watcher_command: tuple[str, ...] | None,
+    for_ms: int | None,
+    say: Callable[[str], None],
+) -> int:
+    """Be the warden until SIGTERM, or for for_ms milliseconds.  Returns the exit code.
+
+    watcher_command: arguments of vmwarden that start the watcher; None = systemd does.
+    Raises UsageError for an unknown user, WorldError where the sockets cannot be made.
+    """
+    clock = SystemClock()
+    now = clock.now()
+    uid = os.getuid()
+    watcher_uid = uid_of(watcher_user) if uid == 0 else uid
+    if watcher_uid is None:
+        raise UsageError(f"there is no user {watcher_user!r}: create it, or name another with --user")
+    notes = stay_runnable() if not observe_only else ()
+    journal, found = _journal(layout, now)
+    warden = Warden(
+        state=Memory(layout),
+        clock=clock,
+        gate=NftGate(),
+        journal=journal,
+        services=Services(),
+        power=Power(),
+        nonce=_nonce,
+        say=say,
+        observe_only=observe_only,
+        notes=notes + found,
+    )
+    Loop(
+        warden,
+        clock=clock,
+        watcher_path=layout.watcher_socket,
+        control_path=layout.control_socket,
+        watcher_uid=watcher_uid,
+        watcher_command=watcher_command,
+        say=say,
+        owner_uid=uid,
+        until_boot_ms=None if for_ms is None else now.boot_ms + for_ms,
+    ).run()
+    return 0
+
+
+def _nonce() -> str:
+    return base64.urlsafe_b64encode(os.urandom(32)).decode().rstrip("=")
+
+
+def _journal(layout: Layout, now: Moment) -> tuple[Journal, tuple[str, ...]]:
+    """The record, and what is wrong with it in words.  Without one nothing is opened."""
+    enrolment = load(layout, now).enrolment
+    if enrolment is None:
+        return Unkept(), ()
+    notes: tuple[str, ...] = ()
+    try:
+        signer = identity_key(layout)
+    except (UntrustedInput, WorldError) as error:
+        # the record goes on; that its signer is new shows to whoever holds the enrolled key
+        signer = Ed25519PrivateKey.generate()
+        notes = (f"journal signed by a key of this run only: {error}",)
+    try:
+        journal, findings = open_journal(layout.journal, signer=signer, vm=enrolment.vm, now=now)
+    except (JournalError, WorldError) as error:
+        return Unkept(str(error)), (*notes, f"no journal: {error}")
+    return journal, (*notes, *(f"{finding.id}: {finding.found}" for finding in findings))
