@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 
 from vmwarden.errors import BadSignature, Malformed, TooLarge, UntrustedInput, WrongAudience
 from vmwarden.model.journal import Checkpoint
+from vmwarden.rules import tree
 
 #: signature type Ed25519 of the signed-note specification
 _ED25519 = b"\x01"
@@ -91,26 +92,22 @@ def verify(note: str, *, key: Ed25519PublicKey, name: str) -> Checkpoint:
     Other people's signatures (witnesses) and extension lines are let be, as the specification asks.
     Raises TooLarge, Malformed, WrongAudience (another log), BadSignature.
     """
-    if len(note) > NOTE_BYTES:
-        raise TooLarge(f"a checkpoint of {len(note)} bytes, at most {NOTE_BYTES} are read")
-    text, separator, signatures = note.rpartition("\n\n")
-    lines = text.split("\n")
-    if not separator or not signatures.endswith("\n") or len(lines) < 3 or not all(lines):
-        raise Malformed("not a signed checkpoint")
-    if any(ord(c) < 0x20 and c != "\n" for c in note):
-        raise Malformed("control characters in a checkpoint")
-    if _SIZE.fullmatch(lines[1]) is None:
-        raise Malformed(f"{lines[1][:40]!r} is not a tree size")
-    try:
-        root = _base64(lines[2])
-    except ValueError as error:
-        raise Malformed(f"the root hash is not base64: {error}") from error
-    if len(root) != 32:
-        raise Malformed(f"the root hash has {len(root)} bytes, not 32")
-    if lines[0] != name:
-        raise WrongAudience(f"checkpoint of the log {lines[0][:200]!r}, not of {name!r}")
+    found, size, root = _parts(note)
+    if found != name:
+        raise WrongAudience(f"checkpoint of the log {found[:200]!r}, not of {name!r}")
+    text, _, signatures = note.rpartition("\n\n")
     _demand_signature(text + "\n", signatures, name=name, key=key)
-    return Checkpoint(size=int(lines[1]), root=root.hex(), note=note)
+    return Checkpoint(size=size, root=root.hex(), note=note)
+
+
+def size_of(note: str) -> int:
+    """Which size a note speaks of; nothing is verified.  Raises TooLarge, Malformed."""
+    return _parts(note)[1]
+
+
+def root_of(note: str) -> str:
+    """Which root (hex) a note speaks of; nothing is verified.  Raises TooLarge, Malformed."""
+    return _parts(note)[2].hex()
 
 
 def verify_stored(note: str, *, key: Ed25519PublicKey, name: str) -> Checkpoint:
@@ -134,6 +131,27 @@ def is_signed(note: str, *, key: Ed25519PublicKey, name: str) -> bool:
     except UntrustedInput:
         return False
     return True
+
+
+def _parts(note: str) -> tuple[str, int, bytes]:
+    """Origin, size and root.  Raises TooLarge, Malformed."""
+    if len(note) > NOTE_BYTES:
+        raise TooLarge(f"a checkpoint of {len(note)} bytes, at most {NOTE_BYTES} are read")
+    text, separator, signatures = note.rpartition("\n\n")
+    lines = text.split("\n")
+    if not separator or not signatures.endswith("\n") or len(lines) < 3 or not all(lines):
+        raise Malformed("not a signed checkpoint")
+    if any(ord(c) < 0x20 and c != "\n" for c in note):
+        raise Malformed("control characters in a checkpoint")
+    if _SIZE.fullmatch(lines[1]) is None:
+        raise Malformed(f"{lines[1][:40]!r} is not a tree size")
+    try:
+        root = _base64(lines[2])
+    except ValueError as error:
+        raise Malformed(f"the root hash is not base64: {error}") from error
+    if len(root) != tree.HASH_BYTES:
+        raise Malformed(f"the root hash has {len(root)} bytes, not {tree.HASH_BYTES}")
+    return lines[0], int(lines[1]), root
 
 
 def _demand_signature(text: str, signatures: str, *, name: str, key: Ed25519PublicKey) -> None:
