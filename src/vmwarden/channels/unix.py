@@ -16,6 +16,10 @@ class UnixSocket:
     def __init__(self, path: Path) -> None:
         self._path = path
 
+    def keep(self) -> bool:
+        """A connection is made anew each time; nothing is held."""
+        return False
+
     def open(self) -> Stream:
         """Raises ChannelDown: nobody listens, not allowed, or its queue is full."""
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
