@@ -2,12 +2,15 @@
 """What a policy of the right form must still satisfy, so that it can mean something.
 
 The owner's lint shows these at their lines; the VM refuses to install a policy that has any of them, for a
-signature can also be made by hand.  What only deserves a warning is in vmwarden.owner.warnings.
+signature can also be made by hand.  What needs tables that change (time zones, countries, forms of postal
+codes) is judged at the owner's desk only, in vmwarden.owner.geography: an old VM must not refuse a new zone.
 """
 
 import ipaddress
 from collections.abc import Iterator
 from typing import NamedTuple
+
+import msgspec
 
 from vmwarden.errors import Malformed
 from vmwarden.model.evidence import Subject
@@ -26,7 +29,7 @@ from vmwarden.model.policy import (
     WrongRung,
 )
 from vmwarden.model.posture import BUILT, Posture
-from vmwarden.rules import duration, instant, sshkey
+from vmwarden.rules import duration, instant, postal, sshkey
 
 Path = tuple[str | int, ...]
 
@@ -40,8 +43,8 @@ LEAST_RECHECK_MS = 1_000
 _ORDER = tuple(Posture)
 #: postures that silence may lead to (design.md, postures: poweroff and erased never from unknown)
 _FROM_UNKNOWN = (Posture.GUARDED, Posture.HELD, Posture.QUARANTINED)
-#: subjects that no predicate can hold on: a statement as a whole has no value of its own
-_NO_VALUE = (Subject.STATEMENT,)
+#: what a predicate of the host fence may speak of; a statement as a whole has no value of its own
+FACTS = tuple(sorted(subject.value for subject in Subject if subject is not Subject.STATEMENT))
 
 
 class Unsound(NamedTuple):
@@ -68,6 +71,7 @@ def policy(policy: Policy) -> tuple[Unsound, ...]:
 
 
 def _policy(policy: Policy) -> Iterator[Unsound]:
+    yield from _control_characters((), msgspec.to_builtins(policy))
     yield from _valid(policy)
     for index, way_in in enumerate(policy.manage.in_):
         yield from _flow(("manage", "in", index), way_in, manage=True)
@@ -91,6 +95,18 @@ def _policy(policy: Policy) -> Iterator[Unsound]:
     if policy.host is not None:
         yield from _host(policy.host, policy.trust)
     yield from _trust(policy.trust)
+
+
+def _control_characters(path: Path, part: object) -> Iterator[Unsound]:
+    """None may reach a terminal, a ruleset or a log; and a pattern ending in $ lets one line feed pass."""
+    if isinstance(part, dict):
+        for name, value in part.items():
+            yield from _control_characters((*path, name), value)
+    elif isinstance(part, list | tuple):
+        for index, value in enumerate(part):
+            yield from _control_characters((*path, index), value)
+    elif isinstance(part, str) and not part.isprintable():
+        yield Unsound(path, f"{part!r} holds a character that cannot be printed", "leave it out")
 
 
 def _valid(policy: Policy) -> Iterator[Unsound]:
@@ -173,14 +189,9 @@ def _entry(path: Path, entry: PlaceEntry) -> Iterator[Unsound]:
     if entry == PlaceEntry():
         yield Unsound(path, "an empty entry would accept every place", "name a country, zone or postal code")
     for index, code in enumerate(entry.postal_codes):
-        yield from _postal_pattern((*path, "postal_codes", index), code)
-
-
-def _postal_pattern(path: Path, code: str) -> Iterator[Unsound]:
-    if "*" in code[:-1]:
-        yield Unsound(path, f"{code!r}: * may only stand at the end", 'write like "10*" or "10115"')
-    elif code.strip() in ("*", ""):
-        yield Unsound(path, f"{code!r} would accept every code", "leave postal_codes out to accept all")
+        wrong = postal.check_pattern("", code)
+        if wrong is not None:
+            yield Unsound((*path, "postal_codes", index), f"{code!r}: {wrong}", 'write like "10*" or "10115"')
 
 
 def _provable(path: Path, proof: str, trust: Trust) -> Iterator[Unsound]:
@@ -266,9 +277,8 @@ def _clause(path: Path, clause: HostClause) -> Iterator[Unsound]:
     if len(given) != 1:
         found = " and ".join(given) or "none"
         yield Unsound(path, f"has {found} of equals, in, contains, at_least", "write exactly one")
-    usable = sorted(subject.value for subject in Subject if subject not in _NO_VALUE)
-    if clause.fact not in usable:
-        yield Unsound((*path, "fact"), f"{clause.fact!r} is no fact", f"use one of {', '.join(usable)}")
+    if clause.fact not in FACTS:
+        yield Unsound((*path, "fact"), f"{clause.fact!r} is no fact", f"use one of {', '.join(FACTS)}")
         return
     labels = clause.fact == Subject.COMPLIANCE.value
     if labels and any(name != "contains" for name in given):
@@ -305,6 +315,7 @@ def _trust(trust: Trust) -> Iterator[Unsound]:
                 ("trust", "facilities", index),
                 f"says the same region, zone and building as row {rows[given] + 1}",
                 "keep one of them",
+                (("trust", "facilities"),),
             )
         rows.setdefault(given, index)
 

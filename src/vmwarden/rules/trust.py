@@ -4,7 +4,7 @@
 Nothing of a document is read before enough owners have been found to have signed it.
 """
 
-from vmwarden.errors import Expired, Malformed, Problem, Rollback, WrongAudience
+from vmwarden.errors import BadSignature, Expired, Malformed, Problem, Rollback, WrongAudience
 from vmwarden.model.owners import Owners
 from vmwarden.model.policy import Policy
 from vmwarden.model.signed import OWNERS_NAMESPACE, POLICY_NAMESPACE, SignedDocument
@@ -31,7 +31,7 @@ def read_signed(data: bytes) -> SignedDocument:
 def read_owners(data: bytes) -> Owners:
     """owners.json, checked to be satisfiable.  Raises TooLarge, Malformed."""
     owners = canonical.decode(data, Owners, limit=OWNERS_BYTES, what="owners")
-    _require_sound(owners)
+    _require_satisfiable(owners)
     return owners
 
 
@@ -53,13 +53,7 @@ def accept_policy(
     Expired (also before its time), Rollback.
     """
     policy = reread_policy(document, owners=owners, vm=vm)
-    problems = sound.policy(policy)
-    if problems:
-        raise Malformed(
-            f"policy {policy.name} version {policy.version}: {sound.dotted(problems[0].path)}: "
-            f"{problems[0].message}",
-            problems=tuple(Problem(p.message, p.mend, path=sound.dotted(p.path)) for p in problems),
-        )
+    require_sound(policy)
     title = f"policy {policy.name} version {policy.version}"
     if utc_ms is not None:
         if utc_ms < instant.milliseconds(policy.valid.from_):
@@ -83,6 +77,17 @@ def accept_policy(
             mend=f"sign it with version {floor + 1} or higher",
         )
     return policy
+
+
+def require_sound(policy: Policy) -> None:
+    """Raises Malformed with every mistake that a schema cannot see (rules.sound)."""
+    problems = sound.policy(policy)
+    if problems:
+        raise Malformed(
+            f"policy {policy.name} version {policy.version}: {sound.dotted(problems[0].path)}: "
+            f"{problems[0].message}",
+            problems=tuple(Problem(p.message, p.mend, path=sound.dotted(p.path)) for p in problems),
+        )
 
 
 def reread_policy(document: SignedDocument, *, owners: Owners, vm: str) -> Policy:
@@ -110,7 +115,7 @@ def accept_owners(document: SignedDocument, *, current: Owners) -> Owners:
 
     Raises BadSignature, TooLarge, Malformed, Rollback.
     """
-    threshold.require(document, current.keys, current.owners_threshold, OWNERS_NAMESPACE)
+    _require_owners(document, current, "the owners in force")
     successor = read_owners(threshold.signed_bytes(document))
     if successor.version <= current.version:
         raise Rollback(f"owners have version {successor.version}, in force is {current.version}")
@@ -119,7 +124,7 @@ def accept_owners(document: SignedDocument, *, current: Owners) -> Owners:
             f"owners have version {successor.version}, after {current.version} comes {current.version + 1}",
             mend="apply the rotations one after the other",
         )
-    threshold.require(document, successor.keys, successor.owners_threshold, OWNERS_NAMESPACE)
+    _require_owners(document, successor, "the new owners")
     return successor
 
 
@@ -196,7 +201,14 @@ def matches(pattern: str, vm: str) -> bool:
     return True
 
 
-def _require_sound(owners: Owners) -> None:
+def _require_owners(document: SignedDocument, owners: Owners, who: str) -> None:
+    try:
+        threshold.require(document, owners.keys, owners.owners_threshold, OWNERS_NAMESPACE)
+    except BadSignature as error:
+        raise BadSignature(f"{who}: {error}", mend=error.problems[0].mend) from error
+
+
+def _require_satisfiable(owners: Owners) -> None:
     problems = owners_problems(owners)
     if problems:
         raise Malformed(f"owners: {problems[0].message}", problems=problems)
