@@ -114,7 +114,8 @@ def _body(policy: Policy, users: Mapping[str, int]) -> list[str]:
     for suffix, hook in HOOKS.items():
         lines += _chain(
             f"clear_{suffix}",
-            [f"meta mark & {OUR_BITS:#010x} != 0x00000000 {_CLEAR}"],
+            # most packets have no mark at all: for them this is one comparison
+            [f"meta mark != 0x00000000 {_CLEAR}"],
             hook=f"type filter hook {hook} priority {CLEAR_PRIORITY}; policy accept;",
         )
     lines += _chain("replies", ["tcp flags & ack == ack accept", "tcp flags & (syn | rst) == rst accept"])

@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A small network of its own: a VM, a peer beside it, and a container behind it.  Needs root.
+
+    peer (10.99.0.2, 10.99.0.3, fd99::2) -- (10.99.0.1, fd99::1) vm (172.30.0.1) -- (172.30.0.2) behind
+
+Three network namespaces with random names; nothing outside them is touched, and nothing of them stays.
+"""
+
+import secrets
+import socket
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from vmwarden.errors import CommandFailed
+from vmwarden.linux import namespace
+from vmwarden.linux.process import Completed, run
+
+VM, VM6 = "10.99.0.1", "fd99::1"
+PEER, STRANGER, PEER6 = "10.99.0.2", "10.99.0.3", "fd99::2"
+BEHIND = "172.30.0.2"
+
+#: `ip` and `nft` on a loaded machine; seconds
+_WITHIN_S = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Namespace:
+    """One network namespace."""
+
+    name: str
+
+    def entered(self) -> AbstractContextManager[None]:
+        """See vmwarden.linux.namespace.entered."""
+        return namespace.entered(self.name)
+
+    def socket(self, kind: socket.SocketKind, family: socket.AddressFamily = socket.AF_INET) -> socket.socket:
+        """A socket that belongs here, usable from everywhere."""
+        with self.entered():
+            return socket.socket(family, kind)
+
+    def run(self, *argv: str, check: bool = True) -> Completed:
+        """Raises CommandFailed."""
+        with self.entered():
+            return run(argv, timeout_s=_WITHIN_S, check=check)
+
+    def ruleset(self) -> str:
+        """`nft list ruleset`, counters and remaining times left out."""
+        return self.run("nft", "-s", "list", "ruleset").stdout.decode()
+
+
+@dataclass(frozen=True, slots=True)
+class Lan:
+    """The three namespaces; make it with lan()."""
+
+    vm: Namespace
+    peer: Namespace
+    behind: Namespace
+
+
+@contextmanager
+def lan() -> Iterator[Lan]:
+    """The network, as long as the block lasts.  Raises CommandFailed, ControlFailed."""
+    stem = f"vmw{secrets.token_hex(4)}"
+    made = Lan(*(Namespace(stem + end) for end in ("v", "p", "b")))
+    try:
+        for each in (made.vm, made.peer, made.behind):
+            run(["ip", "netns", "add", each.name], timeout_s=_WITHIN_S)
+        _wire(made)
+        yield made
+    finally:
+        for each in (made.vm, made.peer, made.behind):
+            run(["ip", "netns", "del", each.name], timeout_s=_WITHIN_S, check=False)
+
+
+def _wire(made: Lan) -> None:
+    vm, peer, behind = made.vm, made.peer, made.behind
+    vm.run("ip", "link", "add", "eth0", "type", "veth", "peer", "name", "eth0", "netns", peer.name)
+    vm.run("ip", "link", "add", "eth1", "type", "veth", "peer", "name", "eth0", "netns", behind.name)
+    for where, address, device in (
+        (vm, f"{VM}/24", "eth0"),
+        (vm, f"{VM6}/64", "eth0"),
+        (vm, "172.30.0.1/24", "eth1"),
+        (peer, f"{PEER}/24", "eth0"),
+        (peer, f"{STRANGER}/24", "eth0"),
+        (peer, f"{PEER6}/64", "eth0"),
+        (behind, f"{BEHIND}/24", "eth0"),
+    ):
+        # without duplicate address detection an IPv6 address can be used at once
+        flags = ("nodad",) if ":" in address else ()
+        where.run("ip", "addr", "add", address, "dev", device, *flags)
+    for where, device in ((vm, "lo"), (vm, "eth0"), (vm, "eth1"), (peer, "lo"), (peer, "eth0")):
+        where.run("ip", "link", "set", device, "up")
+    behind.run("ip", "link", "set", "lo", "up")
+    behind.run("ip", "link", "set", "eth0", "up")
+    behind.run("ip", "route", "add", "default", "via", "172.30.0.1")
+    peer.run("ip", "route", "add", "172.30.0.0/24", "via", VM)
+    with vm.entered():
+        Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
+    _settle(made)
+
+
+def _settle(made: Lan) -> None:
+    """Neighbours are known before the first measured packet."""
+    for where, address in ((made.vm, PEER), (made.vm, STRANGER), (made.behind, "172.30.0.1")):
+        with where.socket(socket.SOCK_DGRAM) as knock:
+            knock.sendto(b"", (address, 9))
+    with made.vm.socket(socket.SOCK_DGRAM, socket.AF_INET6) as knock:
+        try:
+            knock.sendto(b"", (PEER6, 9))
+        except OSError as error:
+            raise CommandFailed(f"no IPv6 in the test network: {error.strerror}") from error
