@@ -67,7 +67,9 @@ def run(
             check=False,
         )
     except FileNotFoundError as problem:
-        raise MissingTool(f"not installed: {words[0]}; mend: {PACKAGE_OF.get(words[0], words[0])}") from problem
+        raise MissingTool(
+            f"not installed: {words[0]}; mend: {PACKAGE_OF.get(words[0], words[0])}"
+        ) from problem
     except subprocess.TimeoutExpired as problem:
         said = tail((problem.output or b"").decode("utf-8", "replace"))
         raise CommandFailed(f"{words[0]} did not end within {timeout:.0f} s; it said:\n{said}") from problem

@@ -17,7 +17,7 @@ _TRAILER = "TRAILER!!!"
 
 @dataclass
 class Archive:
-    """Collects files in memory; everything belongs to root and has time 0, so equal input gives equal bytes."""
+    """Collects files in memory. All belong to root and have time 0, so equal input gives equal bytes."""
 
     _parts: list[bytes] = field(default_factory=list)
     _next_inode: int = 1

@@ -29,7 +29,17 @@ def build_layer(tree: Path, out: Path) -> Path:
     try:
         commands.run(
             # lz4: quick to write here and quick to read under TCG
-            ["mksquashfs", tree, unfinished, "-noappend", "-all-root", "-comp", "lz4", "-no-progress", "-quiet"],
+            [
+                "mksquashfs",
+                tree,
+                unfinished,
+                "-noappend",
+                "-all-root",
+                "-comp",
+                "lz4",
+                "-no-progress",
+                "-quiet",
+            ],
             timeout=_BUILD_LIMIT,
         )
         unfinished.replace(out)

@@ -55,7 +55,7 @@ class Guest:
     """The inside of a running machine. Calls may come from several threads and then run side by side."""
 
     def __init__(self, path: Path, timeout: float) -> None:
-        """Connect to the agent's socket ``path``; ``timeout`` is in seconds. Says nothing to the guest yet."""
+        """Connect to the agent's socket ``path`` within ``timeout`` seconds; the guest hears nothing yet."""
         self._numbers = itertools.count(1)
         self._waiting: dict[int, Future[dict[str, Any]]] = {}
         self._lock = threading.Lock()
@@ -91,7 +91,7 @@ class Guest:
         return self.sh(cmd, timeout, check=True).out.rstrip()
 
     def py(self, code: str, timeout: float = 60.0) -> str:
-        """Run Python ``code`` inside the agent (4 ms instead of a new Python's second); return what it prints.
+        """Run Python ``code`` inside the agent (4 ms; a new Python takes a second); return what it prints.
 
         All calls share one set of names, so what one defines the next can use. Raises `GuestError` with
         the traceback, `GuestTimeout` when it runs longer (the code cannot be killed and runs on).
@@ -114,7 +114,7 @@ class Guest:
             )
 
     def get(self, path: GuestPath) -> bytes:
-        """Read a file (up to its end, so also files of /proc and /sys). Raises `GuestError` if there is none."""
+        """Read a file up to its end, also of /proc and /sys. Raises `GuestError` if there is none."""
         parts: list[bytes] = []
         offset = 0
         while True:
@@ -143,11 +143,13 @@ class Guest:
             if done.rc == 0:
                 return done
             if time.monotonic() > deadline:
-                raise GuestTimeout(f"{cmd!r} did not succeed within {timeout} s; at last it said:\n{done.out}")
+                raise GuestTimeout(
+                    f"{cmd!r} did not succeed within {timeout} s; at last it said:\n{done.out}"
+                )
             time.sleep(every)
 
     def disk(self, serial: str) -> str:
-        """Device of the disk with that serial number, such as ``/dev/vdc``: the fast guest has no /dev/disk."""
+        """Device of the disk with that serial, such as ``/dev/vdc``: the fast guest has no /dev/disk."""
         found = self.sh(f"grep -lx {shlex.quote(serial)} /sys/block/vd*/serial").out.split()
         if len(found) != 1:
             raise GuestError(f"the guest has {len(found)} disks with the serial {serial!r}")
@@ -186,7 +188,9 @@ class Guest:
                 self._socket.sendall(b"\n" + message + b"\n")
             answer = answered.result(patience)
         except FutureTimeout as problem:
-            raise GuestTimeout(f"the guest's agent did not answer {operation} within {patience} s") from problem
+            raise GuestTimeout(
+                f"the guest's agent did not answer {operation} within {patience} s"
+            ) from problem
         except OSError as problem:
             raise MachineFailed(f"the connection to the guest's agent is lost: {problem}") from problem
         finally:

@@ -83,7 +83,7 @@ def ensure_image(recipe: Recipe | None = None, say: Progress = lambda line: None
         if image.directory.is_dir():
             return image
         with tempfile.TemporaryDirectory(prefix=".building-", dir=cache) as scratch:
-            os.chmod(scratch, 0o755)  # noqa: S103  apt's own user must get through to the tree
+            Path(scratch).chmod(0o755)  # apt's own user must get through to the tree
             finished = _build(chosen, Path(scratch), say)
             finished.rename(image.directory)
     return image
@@ -131,13 +131,25 @@ def _locked(path: Path, say: Progress) -> Iterator[None]:
         yield
 
 
+def _prune(kept: Image) -> None:
+    """Remove all other images of the cache; the caller knows that no machine runs from them."""
+    for path in kept.directory.parent.iterdir():
+        if path.is_dir() and not path.name.startswith(".") and path != kept.directory:
+            shutil.rmtree(path)
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Build the image from the command line; exit code 0, or 1 with the reason on standard error."""
-    parser = argparse.ArgumentParser(prog="python3 -m testbed.image", description="Build the test bed's image.")
-    parser.parse_args(arguments)
+    parser = argparse.ArgumentParser(
+        prog="python3 -m testbed.image", description="Build the test bed's image."
+    )
+    parser.add_argument("--prune", action="store_true", help="then remove the images of other recipes")
+    wanted = parser.parse_args(arguments)
     started = time.monotonic()
     try:
         image = ensure_image(say=lambda line: print(line, flush=True))
+        if wanted.prune:
+            _prune(image)
     except BedError as problem:
         print(f"testbed.image: {problem}", file=sys.stderr)
         return 1

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shlex
@@ -26,6 +27,7 @@ TOOLS = (qemu_arguments.QEMU, "setpriv")
 BOOT_LIMIT = 180.0  # seconds until the agent must answer: ten times what a boot takes on a quiet machine
 _START_LIMIT = 30.0
 _END_LIMIT = 15.0
+_LAST_WORDS = 0.3
 _POLL = 0.01
 _FAST_MIGRATION = 10**10  # bytes a second: no limit in practice
 
@@ -149,7 +151,10 @@ class Machine:
         with self._guest_lock:
             if self._guest is not None:
                 return self._guest
-            guest = Guest(self.directory / qemu_arguments.AGENT_SOCKET, timeout)
+            try:
+                guest = Guest(self.directory / qemu_arguments.AGENT_SOCKET, timeout)
+            except OSError as problem:
+                raise self._failure(f"no connection to the guest's agent: {problem}") from problem
             deadline = time.monotonic() + timeout
             try:
                 while True:
@@ -217,13 +222,20 @@ class Machine:
             if state.get("status") == "completed":
                 return
             if state.get("status") in ("failed", "cancelled") or time.monotonic() > deadline:
-                raise self._failure(f"migration to {uri}: {state.get('status')} {state.get('error-desc', '')}")
+                raise self._failure(
+                    f"migration to {uri}: {state.get('status')} {state.get('error-desc', '')}"
+                )
             time.sleep(_POLL)
 
     def wait_running(self, timeout: float = 30.0) -> None:
         """Return once the guest runs: after an incoming migration it does so by itself."""
         deadline = time.monotonic() + timeout
-        while self.qmp.execute("query-status")["status"] != "running":
+        while True:
+            try:
+                if self.qmp.execute("query-status")["status"] == "running":
+                    return
+            except MachineFailed as problem:
+                raise self._failure(f"the guest did not go on: {problem}") from problem
             if time.monotonic() > deadline:
                 raise self._failure(f"the guest did not run within {timeout:.0f} s")
             time.sleep(_POLL)
@@ -301,5 +313,11 @@ class Machine:
     def _failure(self, what: str) -> MachineFailed:
         log = self.directory / "qemu.log"
         said = log.read_text("utf-8", "replace") if log.exists() else ""
+        if self._process is not None and not said:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(_LAST_WORDS)  # a QEMU that has just closed its sockets is about to say why
+            said = log.read_text("utf-8", "replace") if log.exists() else ""
         state = "runs" if self.running else f"exited {self._process.returncode if self._process else '?'}"
-        return MachineFailed(f"{what}; QEMU {state} and said:\n{tail(said)}\nend of the console:\n{tail(self.console())}")
+        return MachineFailed(
+            f"{what}; QEMU {state} and said:\n{tail(said)}\nend of the console:\n{tail(self.console())}"
+        )

@@ -11,6 +11,7 @@ from testbed.failures import BedError
 from testbed.spec import (
     MAC_PREFIX,
     Disk,
+    IsolatedNetwork,
     MachineSpec,
     Network,
     Port,
@@ -51,7 +52,7 @@ _KERNEL_WORDS = (
 
 
 def command_line(spec: MachineSpec, directory: Path) -> list[str]:
-    """The words to run, QEMU's first or ``ip netns exec`` before it; sockets and logs lie in ``directory``."""
+    """The words to run, QEMU's first or ``ip netns exec``; sockets and logs lie in ``directory``."""
     _check(spec)
     image = spec.image
     words = [
@@ -100,7 +101,11 @@ def command_line(spec: MachineSpec, directory: Path) -> list[str]:
 
 def _check(spec: MachineSpec) -> None:
     for disk in spec.disks:
-        if len(disk.serial) > _SERIAL_LIMIT or disk.serial in ("root", "upper") or disk.serial.startswith("layer"):
+        if (
+            len(disk.serial) > _SERIAL_LIMIT
+            or disk.serial in ("root", "upper")
+            or disk.serial.startswith("layer")
+        ):
             raise BedError(f"disk serial {disk.serial!r} is too long or taken; mend: another name")
     for name in spec.fw_cfg:
         if not name.startswith("opt/"):
@@ -158,8 +163,10 @@ def _network(number: int, network: Network) -> list[str]:
     mac = network.mac or f"{MAC_PREFIX}{_FIRST_MAC + number:02x}"
     if isinstance(network, UserNetwork):
         backend = _user_network(number, network)
+    elif isinstance(network, IsolatedNetwork):
+        backend = f"hubport,id=net{number},hubid={number}"
     else:
-        # vnet_hdr=off: the card then offers what it offers over a user network, so that one snapshot does for both
+        # vnet_hdr=off: the card then offers the guest what it does on any network; a snapshot fits all
         backend = f"tap,id=net{number},ifname={network.ifname},script=no,downscript=no,vnet_hdr=off"
     # romfile: no boot ROM to load and run
     return ["-netdev", backend, "-device", f"virtio-net-pci,netdev=net{number},mac={mac},romfile="]
@@ -204,7 +211,9 @@ def _smbios(smbios: Smbios) -> list[str]:
 
 def _socket(path: Path) -> str:
     if len(str(path).encode()) > _SOCKET_PATH_LIMIT:
-        raise BedError(f"too long for a unix socket ({_SOCKET_PATH_LIMIT} bytes): {path}; mend: a shorter directory")
+        raise BedError(
+            f"too long for a unix socket ({_SOCKET_PATH_LIMIT} bytes): {path}; mend: a shorter directory"
+        )
     return _value(path)
 
 

@@ -102,7 +102,15 @@ class Recipe:
         "loop",
     )
     # Not loaded by udev: hardware of the board that no test looks at.
-    blocked_modules: tuple[str, ...] = ("i2c_i801", "lpc_ich", "iTCO_wdt", "pcspkr", "psmouse", "serio_raw", "evdev")
+    blocked_modules: tuple[str, ...] = (
+        "i2c_i801",
+        "lpc_ich",
+        "iTCO_wdt",
+        "pcspkr",
+        "psmouse",
+        "serio_raw",
+        "evdev",
+    )
     # Units that cost the systemd guest seconds under TCG and that no test looks at.
     masked_units: tuple[str, ...] = (
         "apt-daily-upgrade.timer",

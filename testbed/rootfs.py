@@ -23,7 +23,8 @@ _KERNEL_DIRECTORY = "testbed-kernel"
 # installed one would bring initramfs-tools and half a minute of building an image that nobody boots.
 _FETCH_KERNEL = f"""set -eu
 export APT_CONFIG="$MMDEBSTRAP_APT_CONFIG"
-package=$(apt-cache show --no-all-versions "$TESTBED_KERNEL" | sed -n 's/^Depends: \\(linux-image-[^ ,]*\\).*/\\1/p')
+package=$(apt-cache show --no-all-versions "$TESTBED_KERNEL" |
+  sed -n 's/^Depends: \\(linux-image-[^ ,]*\\).*/\\1/p')
 mkdir "$1/{_KERNEL_DIRECTORY}"
 cd "$1/{_KERNEL_DIRECTORY}"
 apt-get -o APT::Sandbox::User=root download "$package"
@@ -45,7 +46,9 @@ def debootstrap(recipe: Recipe, tree: Path) -> None:
     """Fill ``tree`` with Debian and, in a directory of its own, the unpacked kernel package."""
     commands.require(["mmdebstrap", "apt-get", "dpkg-deb"])
     if os.geteuid() != 0:
-        raise BedError("building the image keeps owners of files, so it needs root; mend: sudo python3 -m testbed.image")
+        raise BedError(
+            "building the image keeps owners of files, so it needs root; mend: sudo python3 -m testbed.image"
+        )
     mirror = [word for word in (os.environ.get(MIRROR_VARIABLE),) if word]
     commands.run(
         [
@@ -123,7 +126,17 @@ def bake(recipe: Recipe, tree: Path) -> None:
 def compile_python(tree: Path) -> None:
     """Compile all Python of the guest, by the guest's own Python: under TCG an import without would crawl."""
     commands.run(
-        ["chroot", tree, "/usr/bin/python3", "-m", "compileall", "-q", "-j2", "/usr/lib/python3", "/usr/lib/python3.11"],
+        [
+            "chroot",
+            tree,
+            "/usr/bin/python3",
+            "-m",
+            "compileall",
+            "-q",
+            "-j2",
+            "/usr/lib/python3",
+            "/usr/lib/python3.11",
+        ],
         timeout=_SMALL_LIMIT,
     )
 
@@ -134,13 +147,27 @@ def _bake_root_login(tree: Path) -> None:
     lines = shadow.read_text().splitlines()
     _write(
         shadow,
-        "".join("root::" + line.split(":", 2)[2] + "\n" if line.startswith("root:") else line + "\n" for line in lines),
+        "".join(
+            "root::" + line.split(":", 2)[2] + "\n" if line.startswith("root:") else line + "\n"
+            for line in lines
+        ),
         0o640,
     )
     ssh = tree / "etc/ssh"
     for key in ssh.glob("ssh_host_*"):
         key.unlink()
-    make_key = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "testbed", "-f", "/etc/ssh/ssh_host_ed25519_key"]
+    make_key = [
+        "ssh-keygen",
+        "-q",
+        "-t",
+        "ed25519",
+        "-N",
+        "",
+        "-C",
+        "testbed",
+        "-f",
+        "/etc/ssh/ssh_host_ed25519_key",
+    ]
     commands.run(["chroot", tree, *make_key], timeout=_SMALL_LIMIT)
     _write(ssh / "sshd_config.d/testbed.conf", _SSHD_CONFIG)
 
@@ -152,7 +179,7 @@ def _bake_units(recipe: Recipe, tree: Path) -> None:
         mask.unlink(missing_ok=True)
         mask.symlink_to("/dev/null")
     for name, wanted_by in (
-        ("testbed-agent.service", ("sysinit.target.wants",)),
+        ("testbed-agent.service", ("sysinit.target.wants", "rescue.target.wants", "emergency.target.wants")),
         ("testbed-network.service", ("multi-user.target.wants", "network-online.target.requires")),
     ):
         shutil.copyfile(BAKED / name, system / name)

@@ -12,16 +12,17 @@ from testbed.disks import create_disk
 from testbed.failures import MachineFailed
 from testbed.machine import BOOT_LIMIT, Machine
 from testbed.snapshot import Snapshot, boot_and_save
-from testbed.spec import Init, MachineSpec, Network, Port, UserNetwork
+from testbed.spec import Init, IsolatedNetwork, MachineSpec, Network, Port, PortMode
 
 _KEY_DIGITS = 16
+NOBODY = Path("/nonexistent/vmwarden")
 
 
 class Shelf:
     """Keeps snapshots in a directory for as long as its owner wants; the owner removes it.
 
-    Two specs share a snapshot if they differ only in where ports and forwards lead, tap or user network,
-    the vmgenid value and the files behind the disks (of equal size; the guest was saved before it read them).
+    Two specs share a snapshot if they differ only in where ports and forwards lead, the kind of network, the
+    vmgenid value and the files behind the disks (of equal size; the guest was saved before it read them).
     """
 
     def __init__(self, directory: Path) -> None:
@@ -45,7 +46,9 @@ class Shelf:
     def restore(self, spec: MachineSpec) -> Machine:
         """A machine like ``spec``, running; see `Snapshot.restore`. ``spec.upper`` must be None."""
         if spec.upper is not None:
-            raise MachineFailed("a snapshot has mounted its own upper disk; mend: Machine(spec) instead of restore")
+            raise MachineFailed(
+                "a snapshot has mounted its own upper disk; mend: Machine(spec) instead of restore"
+            )
         return self.snapshot(spec).restore(
             disks=spec.disks,
             ports=spec.ports,
@@ -59,7 +62,9 @@ def _settle(machine: Machine) -> None:
     if machine.spec.init is Init.SYSTEMD:
         state = machine.guest.sh("systemctl is-system-running --wait", timeout=BOOT_LIMIT)
         if state.rc != 0:
-            failed = machine.guest.sh("systemctl --failed --no-legend; journalctl -b -p warning --no-pager").out
+            failed = machine.guest.sh(
+                "systemctl --failed --no-legend; journalctl -b -p warning --no-pager"
+            ).out
             raise MachineFailed(f"the systemd guest came up {state.out.strip()}:\n{failed}")
 
 
@@ -90,16 +95,11 @@ def _neutral(spec: MachineSpec, directory: Path) -> MachineSpec:
             else replace(disk, path=create_disk(directory / f"{disk.serial}.empty", disk.path.stat().st_size))
             for disk in spec.disks
         ),
-        # Nobody can connect to these, nor should while the guest boots.
-        ports=tuple(Port(port.name, Path(f"/tmp/vmwarden-{directory.name}.{n}")) for n, port in enumerate(spec.ports)),
+        # Nobody listens there, so while the guest boots no port of it is connected.
+        ports=tuple(Port(port.name, NOBODY, PortMode.CONNECT) for port in spec.ports),
         networks=tuple(_neutral_network(network) for network in spec.networks),
     )
 
 
 def _neutral_network(network: Network) -> Network:
-    net, host, ipv6 = None, None, False
-    if isinstance(network, UserNetwork):
-        net, host, ipv6 = network.net, network.host, network.ipv6
-    return UserNetwork(
-        net=net, host=host, ipv6=ipv6, address=network.address, gateway=network.gateway, mac=network.mac
-    )
+    return IsolatedNetwork(network.address, network.gateway, network.mac)

@@ -38,7 +38,9 @@ class Snapshot:
         """
         refused = _FIXED & changes.keys()
         if refused:
-            raise BedError(f"a snapshot fixes {', '.join(sorted(refused))}; mend: boot another machine and save that")
+            raise BedError(
+                f"a snapshot fixes {', '.join(sorted(refused))}; mend: boot another machine and save that"
+            )
         return replace(self.spec, **{"incoming": self.state, **changes})
 
     def restore(self, **changes: Any) -> Machine:
@@ -76,7 +78,9 @@ def take(machine: Machine, directory: Path) -> Snapshot:
     return Snapshot(frozen, directory)
 
 
-def boot_and_save(spec: MachineSpec, directory: Path, prepare: Callable[[Machine], None] | None = None) -> Snapshot:
+def boot_and_save(
+    spec: MachineSpec, directory: Path, prepare: Callable[[Machine], None] | None = None
+) -> Snapshot:
     """Boot ``spec``, let ``prepare`` do in the guest what all restored machines shall find, and save."""
     with Machine(spec) as machine:
         machine.guest.ping()

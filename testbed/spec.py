@@ -2,9 +2,11 @@
 """What a machine is made of: the nouns from which `testbed.qemu_arguments` makes a command line.
 
 A machine that is restored (`MachineSpec.incoming`) must have the same memory, disks, ports, cards and
-vmgenid device as the saved one, in the same order. Free to differ are paths, what the ports lead to, a
-user network for a tap, forwards, fw_cfg, smbios, uuid and the vmgenid value. Of these the guest sees
-smbios and uuid only after a reboot, and new or longer fw_cfg files after qemu_fw_cfg was loaded again.
+vmgenid device as the saved one, in the same order. Free to differ are paths, what the ports lead to,
+forwards, fw_cfg, smbios, uuid and the vmgenid value. Of these the guest sees smbios and uuid only after a
+reboot, and new or longer fw_cfg files after qemu_fw_cfg was loaded again. What was saved on an
+`IsolatedNetwork` can be restored on any network; what was saved on a `UserNetwork` holds that network's
+state and fits on such a one only.
 """
 
 from __future__ import annotations
@@ -112,7 +114,16 @@ class TapNetwork:
     mac: str | None = None
 
 
-Network = UserNetwork | TapNetwork
+@dataclass(frozen=True)
+class IsolatedNetwork:
+    """A card with carrier whose cable leads nowhere."""
+
+    address: str | None = None
+    gateway: str | None = None
+    mac: str | None = None
+
+
+Network = UserNetwork | TapNetwork | IsolatedNetwork
 
 
 @dataclass(frozen=True)

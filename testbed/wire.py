@@ -47,7 +47,9 @@ class Wire:
     ) -> None:
         self.close()
 
-    def tap(self, address: str | None = None, gateway: str | None = None, mac: str | None = None) -> TapNetwork:
+    def tap(
+        self, address: str | None = None, gateway: str | None = None, mac: str | None = None
+    ) -> TapNetwork:
         """A new tap on the bridge, named tap0, tap1, … in the namespace; ``address`` is the guest's own."""
         ifname = f"tap{next(self._taps)}"
         self.ip("tuntap", "add", "dev", ifname, "mode", "tap")

@@ -35,7 +35,9 @@ SYSTEMD_MEMORY_MIB = 512
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "vm: boots real machines under QEMU (slow; needs root and a few packages)")
+    config.addinivalue_line(
+        "markers", "vm: boots real machines under QEMU (slow; needs root and a few packages)"
+    )
 
 
 @pytest.fixture(scope="session")
