@@ -4,23 +4,18 @@
 Every function returns what it did, for the journal.  disk is where the steps go; tests cut it off.
 """
 
-import msgspec
-
-from vmwarden.errors import Expired, Malformed, UsageError
+from vmwarden.errors import Expired, Malformed, UntrustedInput, UsageError
 from vmwarden.linux import folders
-from vmwarden.model.installed import Change, Drop, Session, Slot
+from vmwarden.model.installed import Change, Drop, PurgeOrder, Session, Slot
 from vmwarden.model.moment import Moment
 from vmwarden.model.owners import Owners
-from vmwarden.model.policy import FORMAT as POLICY_FORMAT
 from vmwarden.model.signed import SignedDocument
-from vmwarden.rules import delivery, trust
+from vmwarden.rules import canonical, delivery, threshold, trust
 from vmwarden.rules.delivery import ClosedRules, Plan
 from vmwarden.rules.installation import Cells, armed, look
 from vmwarden.store import cells
 from vmwarden.store.cells import Disk, StateDisk
 from vmwarden.store.layout import Layout
-
-_OWNERS_FORMAT = Owners.__struct_defaults__[0] if Owners.__struct_defaults__ else ""
 
 
 def settle(
@@ -63,10 +58,10 @@ def apply(
 
     Raises what rules.delivery.apply_policy and rotate_owners raise, FileUnavailable.
     """
-    kind = format_of(data)
+    owners = _is_owners(data)
 
     def plan(state: Cells) -> Plan:
-        if kind == _OWNERS_FORMAT:
+        if owners:
             if within_ms is not None:
                 raise UsageError("--confirm-within is for policies: owners rotate at once")
             return delivery.rotate_owners(state, data, now=now)
@@ -159,23 +154,22 @@ def prepare_image(
         return tuple(path.name for path in (*others, *(layout.path(slot) for slot in ordered)))
 
 
-def format_of(data: bytes) -> str:
-    """The format that the payload of a signed document names.  Raises Malformed, TooLarge."""
-    document = trust.read_signed(data)
-    try:
-        named = msgspec.json.decode(document.payload, type=_Named).format
-    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
-        raise Malformed(f"signed document: {error}") from error
-    if named not in (POLICY_FORMAT, _OWNERS_FORMAT):
+def _is_owners(data: bytes) -> bool:
+    """Whether a signed document carries owners.  Raises Malformed, TooLarge, also for an order to purge."""
+    payload = threshold.signed_bytes(trust.read_signed(data))
+    if _fits(payload, PurgeOrder):
         raise Malformed(
-            f"signed document: a {named[:64]!r} cannot be applied",
-            mend="apply takes policies and owners; an order to purge goes to vmwarden purge --order",
+            "this is an order to purge", mend="vmwarden purge --order FILE, if that is what you want"
         )
-    return named
+    return _fits(payload, Owners)
 
 
-class _Named(msgspec.Struct):
-    format: str
+def _fits(payload: bytes, kind: type[Owners] | type[PurgeOrder]) -> bool:
+    try:
+        canonical.decode(payload, kind, limit=trust.OWNERS_BYTES, what="signed document")
+    except UntrustedInput:
+        return False
+    return True
 
 
 def _settled(
