@@ -2,9 +2,10 @@
 """vmwarden policy: the owner's desk."""
 
 import argparse
+import importlib.util
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from getpass import getpass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -85,12 +86,26 @@ def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     diff.add_argument("new", metavar="NEW", help="policy in YAML, or signed")
     diff.set_defaults(run=run_diff)
 
-    for parser in (lint, schema, sign, verify, show, diff):
+    for parser in (lint, schema, sign, verify, show, diff, *_register_owners(verbs)):
         json_option(parser)
-    _register_owners(verbs)
+        parser.set_defaults(run=_at_the_desk(parser.get_default("run")))
 
 
-def _register_owners(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def _at_the_desk(run: Callable[[argparse.Namespace], int]) -> Callable[[argparse.Namespace], int]:
+    """run, where what a VM need not have is installed."""
+
+    def guarded(args: argparse.Namespace) -> int:
+        missing = [name for name in ("ruamel", "jsonschema") if importlib.util.find_spec(name) is None]
+        if missing:
+            raise UsageError(f"{', '.join(missing)} is not installed: pip install 'vmwarden[owner]'")
+        return run(args)
+
+    return guarded
+
+
+def _register_owners(
+    verbs: "argparse._SubParsersAction[argparse.ArgumentParser]",
+) -> tuple[argparse.ArgumentParser, ...]:
     group = verbs.add_parser("owners", help="who has to sign: owners.json and its successors")
     acts = group.add_subparsers(dest="act", metavar="ACT", required=True)
 
@@ -123,7 +138,7 @@ def _register_owners(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]
             "--owners-threshold", type=int, metavar="K", help="how many have to sign a successor"
         )
         parser.add_argument("-o", "--out", required=True, metavar="OUT", help="where to write")
-        json_option(parser)
+    return new, rotate
 
 
 def _key_options(parser: argparse.ArgumentParser) -> None:

@@ -176,6 +176,8 @@ class _Reader:
             name = event.value
             below = (*path, name)
             node = self._node(next(self._events), below)
+            if node.value is None and not node.raw:
+                node = Node(None, self._mark(event))  # nothing stands there: the name shows the place
             if name in fields:
                 self._say(event, below, f"{name!r} is there twice", "keep one of them")
             else:
