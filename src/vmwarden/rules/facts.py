@@ -6,7 +6,9 @@ count is kept with the reason.  The order in which evidence comes never matters.
 """
 
 import unicodedata
+from collections import defaultdict
 from collections.abc import Iterable
+from operator import attrgetter
 
 import msgspec
 
@@ -24,7 +26,7 @@ _REACHED_BY: dict[Proof, tuple[Proof, ...]] = {
     Proof.ATTESTED: (Proof.ATTESTED,),
     Proof.MEASURED: (Proof.MEASURED,),
 }
-_STRONGEST_FIRST = (Proof.ATTESTED, Proof.FRESH, Proof.SIGNED, Proof.DECLARED, Proof.MEASURED)
+_STRENGTH = {proof: rank for rank, proof in enumerate(_REACHED_BY)}
 
 #: Proofs that answer a nonce of ours: made after we asked, whatever any clock says.
 _NONCE_BOUND = (Proof.FRESH, Proof.ATTESTED)
@@ -39,8 +41,19 @@ UNDATED = "evidence.undated"
 ISSUED_TOO_LONG_AGO = "evidence.issued-too-long-ago"
 TIME_UNKNOWN = "evidence.time-unknown"
 
-_LABELS = Subject.COMPLIANCE
 _NUMBERS = (Subject.CLOCK, Subject.RTC_OFFSET)
+_CODES = (Subject.COUNTRY, Subject.SUBDIVISION)
+_AS_WRITTEN = frozenset(Subject) - {
+    *_NUMBERS,
+    *_CODES,
+    Subject.CITY,
+    Subject.POSTAL_CODE,
+    Subject.COMPLIANCE,
+}
+
+_NOBODY = {""}
+
+_id, _proof, _signer = attrgetter("id"), attrgetter("proof"), attrgetter("signer")
 
 
 def reaches(proof: Proof, at_least: Proof) -> bool:
@@ -53,31 +66,35 @@ def normalise(subject: Subject, value: Value, country: str = "") -> Value:
 
     country: for postal codes, where their customary prefix depends on it.
     """
-    if subject is _LABELS:
-        return tuple(sorted(set(value))) if isinstance(value, tuple) else None
-    if isinstance(value, int):
-        return value if subject in _NUMBERS else None
-    if not isinstance(value, str) or not value:
-        return None
-    if subject is Subject.COUNTRY or subject is Subject.SUBDIVISION:
-        return value.strip().upper() or None
+    if subject in _AS_WRITTEN:
+        return value or None if isinstance(value, str) else None
     if subject is Subject.POSTAL_CODE:
-        return postal.normalise(country, value) or None
-    if subject is Subject.CITY:
-        return " ".join(unicodedata.normalize("NFC", value).casefold().split()) or None
-    return value
+        return (postal.normalise(country, value) or None) if isinstance(value, str) else None
+    if subject is Subject.COMPLIANCE:
+        return tuple(sorted(set(value))) if isinstance(value, tuple) else None
+    if isinstance(value, str):
+        if subject is Subject.CITY:
+            value = " ".join(unicodedata.normalize("NFC", value).casefold().split())
+        elif subject in _CODES:
+            value = value.strip().upper()
+        return value or None
+    return value if subject in _NUMBERS and isinstance(value, int) else None
+
+
+def by_subject(evidence: Iterable[Evidence]) -> dict[Subject, list[Evidence]]:
+    """The same pieces by what they speak about, for callers that establish several facts."""
+    sorted_out: defaultdict[Subject, list[Evidence]] = defaultdict(list)
+    for piece in evidence:
+        sorted_out[piece.subject].append(piece)
+    return sorted_out
 
 
 def ordered(evidence: Iterable[Evidence]) -> tuple[Evidence, ...]:
     """The same pieces in one canonical order: what is written about them does not depend on arrival."""
     pieces = sorted(evidence, key=_id)
-    if len({piece.id for piece in pieces}) != len(pieces):
+    if len(pieces) > 1 and len(set(map(_id, pieces))) != len(pieces):
         pieces.sort(key=msgspec.json.encode)
     return tuple(pieces)
-
-
-def _id(piece: Evidence) -> str:
-    return piece.id
 
 
 def establish(
@@ -105,100 +122,107 @@ def establish(
     Labels (host.compliance) do not contradict one another here: value is what every piece names, and
     evidence has them all.
     """
-    counted: list[tuple[Evidence, Value, int]] = []
+    pieces: list[Evidence] = []
+    values: list[Value] = []
+    ends: list[int] = []
     discounted: list[tuple[Evidence, str]] = []
     enough = _REACHED_BY[at_least]
     for piece in ordered([e for e in evidence if e.subject == subject]):
-        value = None if piece.unavailable else normalise(subject, piece.value, country)
-        if value is None:
-            reason = (piece.finding or UNAVAILABLE) if piece.unavailable else UNUSABLE
+        if piece.unavailable:
+            reason = piece.finding or UNAVAILABLE
         elif piece.proof not in enough:
             reason = TOO_WEAK
+        elif (value := normalise(subject, piece.value, country)) is None:
+            reason = UNUSABLE
         else:
-            end = _end(piece, now=now, utc_ms=utc_ms, recheck_ms=recheck_ms, within_ms=issued_within_ms)
-            if isinstance(end, int):
-                counted.append((piece, value, end))
+            end = _end(piece, now, utc_ms, recheck_ms, issued_within_ms)
+            if end is not None and end >= now.boot_ms >= piece.observed_boot_ms:
+                pieces.append(piece)
+                values.append(value)
+                ends.append(end)
                 continue
-            reason = end
+            reason = _too_late(piece, now, utc_ms, recheck_ms, issued_within_ms)
         discounted.append((piece, reason))
 
-    if not counted:
+    if not pieces:
         return Fact(
             subject=subject, at_least=at_least, standing=Standing.UNKNOWN, discounted=tuple(discounted)
         )
-    pieces = tuple([piece for piece, _, _ in counted])
-    first = counted[0][1]
-    if isinstance(first, tuple):
-        shared = set(first).intersection(*[v for _, v, _ in counted if isinstance(v, tuple)])
-        first = tuple(sorted(shared))
-    elif any(value != first for _, value, _ in counted):
+    value = values[0]
+    if isinstance(value, tuple):
+        value = tuple([label for label in value if all(label in v for v in values if isinstance(v, tuple))])
+    elif values.count(value) != len(values):
         return Fact(
             subject=subject,
             at_least=at_least,
             standing=Standing.CONTRADICTED,
-            evidence=pieces,
+            evidence=tuple(pieces),
             discounted=tuple(discounted),
         )
-    reached = {piece.proof for piece in pieces}
     return Fact(
         subject=subject,
         at_least=at_least,
         standing=Standing.KNOWN,
-        value=first,
-        proof=next(proof for proof in _STRONGEST_FIRST if proof in reached),
-        signers=tuple(sorted({piece.signer for piece in pieces if piece.signer})),
-        evidence=pieces,
+        value=value,
+        proof=max(map(_proof, pieces), key=_STRENGTH.__getitem__),
+        signers=tuple(sorted({*map(_signer, pieces)} - _NOBODY)),
+        evidence=tuple(pieces),
         discounted=tuple(discounted),
-        good_until_boot_ms=_good_until(counted, agree),
+        good_until_boot_ms=max(ends) if agree <= 1 else _good_until(pieces, ends, agree),
     )
 
 
 def _end(
-    piece: Evidence, *, now: Moment, utc_ms: int | None, recheck_ms: int, within_ms: int | None
-) -> int | str:
-    """CLOCK_BOOTTIME until which a piece counts, or the finding id of why it does not."""
+    piece: Evidence, now: Moment, utc_ms: int | None, recheck_ms: int, within_ms: int | None
+) -> int | None:
+    """The last CLOCK_BOOTTIME at which a piece counts; None if no clock can judge its period."""
     seen = piece.observed_boot_ms
-    if seen > now.boot_ms:
-        return OTHER_BOOT
     end = seen + recheck_ms
-    if now.boot_ms > end:
-        return STALE
     until, issued = piece.valid_until_ms, piece.issued_at_ms
-    if piece.proof in _NONCE_BOUND:
-        # Its stamp was made for our question, so its own lifetime runs from when we saw it.
-        if until is not None and issued is not None:
-            end = min(end, seen + until - issued - 1)
-            if now.boot_ms > end:
-                return EXPIRED
-        if within_ms is not None:
-            end = min(end, seen + within_ms)
-            if now.boot_ms > end:
-                return ISSUED_TOO_LONG_AGO
-        return end
-    if within_ms is not None and issued is None:
-        return UNDATED
     if until is None and within_ms is None:
         return end
-    if utc_ms is None:
-        return TIME_UNKNOWN
-    if until is not None:
-        if utc_ms >= until:
-            return EXPIRED
-        end = min(end, now.boot_ms + (until - utc_ms) - 1)
-    if within_ms is not None and issued is not None:
-        if utc_ms > issued + within_ms:
-            return ISSUED_TOO_LONG_AGO
-        end = min(end, now.boot_ms + (issued + within_ms - utc_ms))
+    if piece.proof in _NONCE_BOUND:
+        # Its stamp was made for our question: its own lifetime runs from when we saw it.
+        lead = None if issued is None else seen - issued
+        if within_ms is not None and seen + within_ms < end:
+            end = seen + within_ms
+    else:
+        if utc_ms is None:
+            return None
+        lead = now.boot_ms - utc_ms
+        if within_ms is not None:
+            if issued is None:
+                return None
+            if issued + within_ms + lead < end:
+                end = issued + within_ms + lead
+    if until is not None and lead is not None and until + lead <= end:
+        end = until + lead - 1
     return end
 
 
-def _good_until(counted: list[tuple[Evidence, Value, int]], agree: int) -> int:
+def _too_late(
+    piece: Evidence, now: Moment, utc_ms: int | None, recheck_ms: int, within_ms: int | None
+) -> str:
+    """Why a piece does not count that would if time did not pass: the finding id."""
+    age_ms = now.boot_ms - piece.observed_boot_ms
+    if age_ms < 0:
+        return OTHER_BOOT
+    if age_ms > recheck_ms:
+        return STALE
+    bound = piece.proof in _NONCE_BOUND
+    if not bound and within_ms is not None and piece.issued_at_ms is None:
+        return UNDATED
+    if not bound and utc_ms is None:
+        return TIME_UNKNOWN
+    end_of_period = _end(piece, now, utc_ms, recheck_ms, None)
+    return EXPIRED if end_of_period is not None and end_of_period < now.boot_ms else ISSUED_TOO_LONG_AGO
+
+
+def _good_until(pieces: list[Evidence], ends: list[int], agree: int) -> int:
     """When fewer than agree keys are left, if nothing new comes: the agree-th last end of a key."""
-    if agree <= 1:
-        return max(end for _, _, end in counted)
-    ends: dict[str, int] = {}
-    for piece, _, end in counted:
+    by_key: dict[str, int] = {}
+    for piece, end in zip(pieces, ends, strict=True):
         if piece.signer:
-            ends[piece.signer] = max(end, ends.get(piece.signer, end))
-    last_first = sorted(ends.values(), reverse=True)
-    return last_first[agree - 1] if len(last_first) >= agree else max(end for _, _, end in counted)
+            by_key[piece.signer] = max(end, by_key.get(piece.signer, end))
+    last_first = sorted(by_key.values(), reverse=True)
+    return last_first[agree - 1] if len(last_first) >= agree else max(ends)

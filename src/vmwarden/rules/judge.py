@@ -20,8 +20,7 @@ FENCES: tuple[tuple[str, Callable[..., Verdict]], ...] = (
 
 def clauses(policy: Policy) -> tuple[tuple[str, Any], ...]:
     """Name and clause of every fence that this policy sets up."""
-    named = ((name, getattr(policy, name)) for name, _ in FENCES)
-    return tuple((name, clause) for name, clause in named if clause is not None)
+    return tuple([(name, clause) for name, _ in FENCES if (clause := getattr(policy, name)) is not None])
 
 
 def judge(
@@ -33,7 +32,9 @@ def judge(
     for the findings.  utc_ms: rules.trusted_time.utc, None = unknown.
     """
     return tuple(
-        fence(getattr(policy, name), evidence, now=now, utc_ms=utc_ms)
-        for name, fence in FENCES
-        if getattr(policy, name) is not None
+        [
+            fence(clause, evidence, now=now, utc_ms=utc_ms)
+            for name, fence in FENCES
+            if (clause := getattr(policy, name)) is not None
+        ]
     )

@@ -2,6 +2,7 @@
 """How fences put what they found into words and stable ids."""
 
 from collections.abc import Iterable
+from operator import attrgetter
 
 from vmwarden.model.evidence import Evidence, Proof, Subject, Value
 from vmwarden.model.fact import Fact, Standing
@@ -15,6 +16,8 @@ UNKNOWN = "unknown"
 TOO_WEAK = "too-weak"
 CONTRADICTED = "contradicted"
 DISAGREE = "disagree"
+
+_source = attrgetter("source")
 
 #: characters of a stranger's value that a finding repeats
 SHOWN = 200
@@ -70,8 +73,11 @@ def unestablished(fact: Fact, expected: str) -> list[Finding]:
     ]
 
 
-def refused_statements(evidence: Iterable[Evidence]) -> list[Finding]:
-    """Why host statements were refused: the very ids that refused them, so that nobody has to guess."""
+def refused_statements(statements: Iterable[Evidence]) -> list[Finding]:
+    """Why host statements were refused: the very ids that refused them, so that nobody has to guess.
+
+    statements: the evidence on host.statement.
+    """
     return [
         Finding(
             id=piece.finding or facts.UNAVAILABLE,
@@ -81,21 +87,22 @@ def refused_statements(evidence: Iterable[Evidence]) -> list[Finding]:
             found=piece.unavailable[:SHOWN],
             source=piece.source,
         )
-        for piece in facts.ordered([e for e in evidence if e.subject == Subject.STATEMENT and e.unavailable])
+        for piece in facts.ordered([piece for piece in statements if piece.unavailable])
     ]
 
 
 def by(evidence: Iterable[Evidence]) -> str:
     """Who said it: the sources, each once."""
-    return ", ".join(sorted({piece.source for piece in evidence}))[:SHOWN]
+    return ", ".join(sorted(set(map(_source, evidence))))[:SHOWN]
 
 
 def shown(value: Value) -> str:
     """A value for people."""
-    text = ", ".join(value) if isinstance(value, tuple) else str(value)
-    return text[:SHOWN]
+    if isinstance(value, str):
+        return value[:SHOWN]
+    return (", ".join(value) if isinstance(value, tuple) else str(value))[:SHOWN]
 
 
 def strength(fact: Fact) -> str:
     """ "DE, fresh" of a known fact."""
-    return f"{shown(fact.value)}, {fact.proof or Proof.DECLARED}"
+    return f"{shown(fact.value)}, {(fact.proof or Proof.DECLARED).value}"

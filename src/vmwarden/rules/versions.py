@@ -2,12 +2,14 @@
 """Dotted version numbers."""
 
 import re
+from functools import lru_cache
 
 # At most eight numbers of at most twelve digits: more is not a version, and int() of a very long
 # text is refused by Python itself.
 _LEADING = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,12}){0,7})(?=$|\s)")
 
 
+@lru_cache(maxsize=256)
 def numbers(text: str) -> tuple[int, ...] | None:
     """(8, 2) of "8.2.0" and of "8.2 (Debian)"; None where no plain version leads the text.
 

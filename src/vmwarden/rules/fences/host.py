@@ -24,7 +24,8 @@ _SUBJECTS = {subject.value: subject for subject in Subject}
 
 def judge(clause: Host, evidence: tuple[Evidence, ...], *, now: Moment, utc_ms: int | None) -> Verdict:
     """The verdict on the host.  Denies if a predicate denies, else is unknown if one is unknown."""
-    found = reasons.refused_statements(evidence)
+    by_subject = facts.by_subject(evidence)
+    found = reasons.refused_statements(by_subject.get(Subject.STATEMENT, ()))
     answers: set[Answer] = set()
     ends: list[int] = []
     recheck_ms = cached_milliseconds(clause.recheck)
@@ -44,7 +45,7 @@ def judge(clause: Host, evidence: tuple[Evidence, ...], *, now: Moment, utc_ms: 
             answers.add(Answer.UNKNOWN)
             continue
         fact = facts.establish(
-            evidence,
+            by_subject.get(subject, ()),
             subject,
             at_least=Proof(predicate.proof),
             now=now,

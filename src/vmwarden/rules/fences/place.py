@@ -5,7 +5,10 @@ any_of is an OR of entries, an entry an AND of the fields it lists, a field an O
 three-valued: silence never becomes an answer.
 """
 
-from vmwarden.model.evidence import Evidence, Proof, Subject
+from functools import lru_cache
+from typing import NamedTuple
+
+from vmwarden.model.evidence import Evidence, Proof, Subject, Value
 from vmwarden.model.fact import Fact, Standing
 from vmwarden.model.moment import Moment
 from vmwarden.model.policy import Place, PlaceEntry
@@ -24,6 +27,9 @@ _FIELDS = (
     (Subject.BUILDING, "buildings"),
 )
 
+#: Until when (CLOCK_BOOTTIME) something holds, or the answer that it does not.
+_Holds = int | Answer
+
 
 def judge(clause: Place, evidence: tuple[Evidence, ...], *, now: Moment, utc_ms: int | None) -> Verdict:
     """The verdict on place.  evidence: everything, derived claims included.
@@ -32,168 +38,182 @@ def judge(clause: Place, evidence: tuple[Evidence, ...], *, now: Moment, utc_ms:
     entry allows, denies if every entry denies, else is unknown.
     """
     case = _Case(clause, evidence, now, utc_ms)
-    found = reasons.refused_statements(evidence)
-    answers: set[Answer] = set()
-    good_until: list[int | None] = []
-    for entry in clause.any_of:
-        answer, entry_until = case.entry(entry, found)
-        answers.add(answer)
-        if answer is Answer.ALLOW:
-            good_until.append(entry_until)
-    if Answer.ALLOW in answers:
-        return Verdict(
-            fence=FENCE,
-            answer=Answer.ALLOW,
-            findings=tuple(dict.fromkeys(found)),
-            good_until_boot_ms=_last(good_until),
-        )
-    if not answers:
-        found.append(
+    entries = [case.entry(entry) for entry in clause.any_of]
+    until = [end for end in entries if isinstance(end, int)]
+    refusal = Answer.UNKNOWN if Answer.UNKNOWN in entries else Answer.DENY
+    if not entries:
+        case.findings.append(
             Finding(id="place.no-entries", answer=Answer.DENY, expected="an accepted place", found="none")
         )
-    answer = Answer.UNKNOWN if Answer.UNKNOWN in answers else Answer.DENY
-    return Verdict(fence=FENCE, answer=answer, findings=tuple(dict.fromkeys(found)))
+    return Verdict(
+        fence=FENCE,
+        answer=Answer.ALLOW if until else refusal,
+        findings=tuple(dict.fromkeys(case.findings)),
+        good_until_boot_ms=max(until, default=None),  # of the entry that lasts longest
+    )
+
+
+class _Weighed(NamedTuple):
+    """A fact, and how it is told.
+
+    value: None unless the fact is known.  holds_until: None unless enough keys vouch for it.
+    """
+
+    fact: Fact
+    subject: Subject
+    value: Value
+    holds_until: int | None
+    text: str
+    source: str
 
 
 class _Case:
-    """One judgement: the facts that its entries share, each established once."""
+    """One judgement: the facts that its entries share, each established once, and all findings."""
 
     def __init__(
         self, clause: Place, evidence: tuple[Evidence, ...], now: Moment, utc_ms: int | None
     ) -> None:
         self._agree = clause.agree
         self._at_least = Proof(clause.proof)
-        self._evidence = evidence
+        self._evidence = facts.by_subject(evidence)
         self._now = now
         self._utc_ms = utc_ms
         self._recheck_ms = cached_milliseconds(clause.recheck)
         within = clause.issued_within
         self._within_ms = None if within is None else cached_milliseconds(within)
-        self._facts: dict[tuple[Subject, str], Fact] = {}
+        self._weighed: dict[tuple[Subject, str], _Weighed] = {}
+        self.findings = reasons.refused_statements(self._evidence.get(Subject.STATEMENT, ()))
 
-    def entry(self, entry: PlaceEntry, found: list[Finding]) -> tuple[Answer, int | None]:
-        """The answer of one entry and, for an allow, until when; its findings go to found."""
-        answers: set[Answer] = set()
-        ends: list[int] = []
-        for subject, field in _FIELDS:
-            listed = getattr(entry, field)
-            if not listed:
-                continue
-            wanted = (listed,) if isinstance(listed, str) else listed
+    def entry(self, entry: PlaceEntry) -> _Holds:
+        """Every listed field, all of them judged."""
+        fields: list[_Holds] = []
+        for subject, wanted, expected in _listed(entry):
             if subject is Subject.POSTAL_CODE:
-                answer, needed = self._postal(entry, wanted, found)
+                fields.append(self._postal(entry, wanted, expected))
             else:
-                fact = self._fact(subject)
-                answer, needed = self._field(fact, wanted, _equals(fact, wanted), found), (fact,)
-            answers.add(answer)
-            ends += [fact.good_until_boot_ms for fact in needed if fact.good_until_boot_ms is not None]
-        if Answer.DENY in answers:
-            return Answer.DENY, None
-        if Answer.UNKNOWN in answers:
-            return Answer.UNKNOWN, None
-        if not answers:
+                weighed = self._weighed.get((subject, "")) or self._weigh(subject)
+                fields.append(self._field(weighed, weighed.value in wanted, expected))
+        if Answer.DENY in fields:
+            return Answer.DENY
+        if Answer.UNKNOWN in fields:
+            return Answer.UNKNOWN
+        if not fields:
             # An AND of nothing would allow every place.
-            found.append(
+            self.findings.append(
                 Finding(
                     id="place.empty-entry", answer=Answer.UNKNOWN, expected="a listed field", found="none"
                 )
             )
-            return Answer.UNKNOWN, None
-        return Answer.ALLOW, min(ends, default=None)
+            return Answer.UNKNOWN
+        return min([end for end in fields if isinstance(end, int)])
 
-    def _postal(
-        self, entry: PlaceEntry, patterns: tuple[str, ...], found: list[Finding]
-    ) -> tuple[Answer, tuple[Fact, ...]]:
+    def _postal(self, entry: PlaceEntry, patterns: tuple[Value, ...], expected: str) -> _Holds:
         """Postal codes mean something only within a country: the one that is, else the entry's."""
-        where = self._fact(Subject.COUNTRY)
+        where = self._weighed.get((Subject.COUNTRY, "")) or self._weigh(Subject.COUNTRY)
+        country_holds: _Holds | None = None
         if entry.country is None:
-            answer = self._country_needed(where, patterns, found)
-            if answer is not Answer.ALLOW:
-                return answer, ()
-        country = str(where.value) if where.standing is Standing.KNOWN else entry.country or ""
-        fact = self._fact(Subject.POSTAL_CODE, country)
-        matched = fact.standing is Standing.KNOWN and any(
-            postal.matches(pattern, entry.country or country, str(fact.value)) for pattern in patterns
+            # Then the country has to be known, whichever it is.
+            country_holds = self._given(where, f"a country, to read {expected} in")
+            if isinstance(country_holds, Answer):
+                return country_holds
+        country = str(where.value or entry.country)
+        weighed = self._weighed.get((Subject.POSTAL_CODE, country)) or self._weigh(
+            Subject.POSTAL_CODE, country
         )
-        needed = (fact,) if entry.country is not None else (where, fact)
-        return self._field(fact, patterns, matched, found), needed
+        code = str(weighed.value or "")
+        matched = any(postal.matches(str(pattern), entry.country or country, code) for pattern in patterns)
+        holds = self._field(weighed, matched, expected)
+        return holds if country_holds is None or isinstance(holds, Answer) else min(holds, country_holds)
 
-    def _country_needed(self, where: Fact, patterns: tuple[str, ...], found: list[Finding]) -> Answer:
-        """An entry lists postal codes and no country: then the country has to be known, whichever it is."""
-        expected = f"a country, to read {_or(patterns)} in"
-        if where.standing is not Standing.KNOWN:
-            found += reasons.unestablished(where, expected)
-            return Answer.DENY if where.standing is Standing.CONTRADICTED else Answer.UNKNOWN
-        return self._enough_keys(where, expected, found)
-
-    def _field(self, fact: Fact, wanted: tuple[str, ...], matched: bool, found: list[Finding]) -> Answer:
-        expected = _or(wanted)
-        if fact.standing is not Standing.KNOWN:
-            found += reasons.unestablished(fact, expected)
-            return Answer.DENY if fact.standing is Standing.CONTRADICTED else Answer.UNKNOWN
+    def _field(self, weighed: _Weighed, matched: bool, expected: str) -> _Holds:
+        """One field, with its finding; matched counts only where the fact is known."""
+        if weighed.value is None:
+            return self._given(weighed, expected)
         if not matched:
             # One trusted claim of a wrong place is enough; agree is about being right.
-            found.append(_known(fact, reasons.MISMATCH, Answer.DENY, expected))
+            self.findings.append(
+                Finding(
+                    id=f"{weighed.subject}.mismatch",
+                    answer=Answer.DENY,
+                    subject=weighed.subject,
+                    expected=expected,
+                    found=weighed.text,
+                    source=weighed.source,
+                )
+            )
             return Answer.DENY
-        answer = self._enough_keys(fact, expected, found)
-        if answer is Answer.ALLOW:
-            found.append(_known(fact, reasons.MATCH, answer, expected))
-        return answer
+        if weighed.holds_until is None:
+            return self._given(weighed, expected)
+        self.findings.append(
+            Finding(
+                id=f"{weighed.subject}.match",
+                answer=Answer.ALLOW,
+                subject=weighed.subject,
+                expected=expected,
+                found=weighed.text,
+                source=weighed.source,
+            )
+        )
+        return weighed.holds_until
 
-    def _enough_keys(self, fact: Fact, expected: str, found: list[Finding]) -> Answer:
-        keys = len(fact.signers)
-        if self._agree <= 1 or keys >= self._agree:
-            return Answer.ALLOW
-        unsigned = "" if keys else " (declared claims carry no key)"
-        found.append(
-            reasons.finding(
-                fact.subject,
-                reasons.DISAGREE,
-                Answer.UNKNOWN,
+    def _given(self, weighed: _Weighed, expected: str) -> _Holds:
+        """Whether the fact is known by enough keys, whatever it is; with a finding if not."""
+        if weighed.holds_until is not None:
+            return weighed.holds_until
+        if weighed.value is None:
+            self.findings += reasons.unestablished(weighed.fact, expected)
+            contradicted = weighed.fact.standing is Standing.CONTRADICTED
+            return Answer.DENY if contradicted else Answer.UNKNOWN
+        keys = len(weighed.fact.signers)
+        self.findings.append(
+            Finding(
+                id=f"{weighed.subject}.disagree",
+                answer=Answer.UNKNOWN,
+                subject=weighed.subject,
                 expected=f"{expected}, by {self._agree} different keys",
-                found=f"{reasons.strength(fact)}, by {keys}{unsigned}",
-                source=reasons.by(fact.evidence),
+                found=f"{weighed.text}, by {keys}" + ("" if keys else " (declared claims carry no key)"),
+                source=weighed.source,
             )
         )
         return Answer.UNKNOWN
 
-    def _fact(self, subject: Subject, country: str = "") -> Fact:
-        fact = self._facts.get((subject, country))
-        if fact is None:
-            fact = self._facts[subject, country] = facts.establish(
-                self._evidence,
-                subject,
-                at_least=self._at_least,
-                now=self._now,
-                utc_ms=self._utc_ms,
-                recheck_ms=self._recheck_ms,
-                issued_within_ms=self._within_ms,
-                agree=self._agree,
-                country=country,
+    def _weigh(self, subject: Subject, country: str = "") -> _Weighed:
+        fact = facts.establish(
+            self._evidence.get(subject, ()),
+            subject,
+            at_least=self._at_least,
+            now=self._now,
+            utc_ms=self._utc_ms,
+            recheck_ms=self._recheck_ms,
+            issued_within_ms=self._within_ms,
+            agree=self._agree,
+            country=country,
+        )
+        enough = self._agree <= 1 or len(fact.signers) >= self._agree
+        weighed = self._weighed[subject, country] = _Weighed(
+            fact=fact,
+            subject=subject,
+            value=fact.value,
+            holds_until=fact.good_until_boot_ms if enough else None,
+            text=reasons.strength(fact),
+            source=reasons.by(fact.evidence),
+        )
+        return weighed
+
+
+@lru_cache(maxsize=256)
+def _listed(entry: PlaceEntry) -> tuple[tuple[Subject, tuple[Value, ...], str], ...]:
+    """The fields that an entry lists: subject, accepted values in normal form, and how to tell them.
+
+    Patterns of postal codes stay as they are.  Remembered, because every turn asks for the same.
+    """
+    rows = []
+    for subject, field in _FIELDS:
+        listed = getattr(entry, field)
+        texts: tuple[str, ...] = (listed,) if isinstance(listed, str) else listed or ()
+        if texts:
+            wanted = tuple(
+                text if subject is Subject.POSTAL_CODE else facts.normalise(subject, text) for text in texts
             )
-        return fact
-
-
-def _known(fact: Fact, kind: str, answer: Answer, expected: str) -> Finding:
-    return reasons.finding(
-        fact.subject,
-        kind,
-        answer,
-        expected=expected,
-        found=reasons.strength(fact),
-        source=reasons.by(fact.evidence),
-    )
-
-
-def _equals(fact: Fact, wanted: tuple[str, ...]) -> bool:
-    return any(facts.normalise(fact.subject, value) == fact.value for value in wanted)
-
-
-def _or(values: tuple[str, ...]) -> str:
-    return " or ".join(values)
-
-
-def _last(ends: list[int | None]) -> int | None:
-    """The entry that lasts longest; None lasts for ever."""
-    known = [end for end in ends if end is not None]
-    return max(known) if len(known) == len(ends) else None
+            rows.append((subject, wanted, " or ".join(texts)))
+    return tuple(rows)
