@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a host says of itself, signed."""
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from msgspec import Meta
 
@@ -48,16 +48,14 @@ class HostStatement(Wire, frozen=True, kw_only=True):
     nonce: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{22,64}$")] | None = None
 
 
-class Challenge(Wire, frozen=True, kw_only=True):
-    """The warden's question to the host: who are you, now?"""
+class Challenge(Wire, frozen=True, kw_only=True, tag_field="type", tag="challenge"):
+    """The warden's question to the host: who are you, now?  "type" always stands on the wire."""
 
-    type: Literal["challenge"] = "challenge"
     aud: Audience
     nonce: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{22,64}$")]
 
 
-class StatementReply(Wire, frozen=True, kw_only=True):
+class StatementReply(Wire, frozen=True, kw_only=True, tag_field="type", tag="statement"):
     """The host's answer: a compact JWS."""
 
-    type: Literal["statement"] = "statement"
     jws: Annotated[str, Meta(max_length=STATEMENT_BYTES)]

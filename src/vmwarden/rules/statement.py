@@ -31,12 +31,12 @@ FINDINGS = {
     "statement.bad-signature": "the signature does not fit the content",
     "statement.other-vm": "made for another VM",
     "statement.other-generation": "made for another generation of this VM",
-    "statement.bad-period": "it ends before it begins, or a nonce-bound one holds longer than five minutes",
+    "statement.too-long": "bound to a nonce, and good for longer than five minutes",
     "statement.replayed": "its nonce is not one that is being waited for",
     "statement.no-nonce": "a channel to which a challenge was sent answered without its nonce",
     "statement.time-unknown": "it has a period, and this VM has no trusted time to judge it by",
     "statement.not-yet-valid": "its period has not begun",
-    "statement.expired": "its period is over",
+    "statement.expired": "its period is over, by trusted time or by its own",
     "statement.label-expired": "a compliance label in it has lapsed; the rest of it counts",
 }
 
@@ -162,7 +162,7 @@ def _misaddressed(statement: HostStatement, audience: Audience) -> _Refused | No
             f"made for generation {statement.aud.generation}, this is {audience.generation}",
         )
     if statement.exp <= statement.iat:
-        return _Refused("statement.bad-period", "it ends before it begins")
+        return _Refused("statement.expired", "it was over when it was issued")
     return None
 
 
@@ -171,7 +171,7 @@ def _unbound(statement: HostStatement, nonces: frozenset[str]) -> _Refused | Non
         return _Refused("statement.replayed", "its nonce is not one that is being waited for")
     if statement.exp - statement.iat > FRESH_SECONDS:
         return _Refused(
-            "statement.bad-period",
+            "statement.too-long",
             f"bound to a nonce and good for {statement.exp - statement.iat} s, at most {FRESH_SECONDS} s",
         )
     return None
