@@ -22,7 +22,8 @@ def build_layer(tree: Path, out: Path) -> Path:
     """Pack the directory ``tree`` as a squashfs at ``out`` (replaced atomically) and return ``out``.
 
     In the guest ``tree`` is the root directory. Everything belongs to root:root; modes and times (to the
-    second, so compiled Python stays valid) are kept. A character device 0/0 hides what lies below it.
+    second, so compiled Python stays valid) are kept, but for ``tree`` itself, which becomes 0755. Of a
+    directory in several layers the topmost gives the mode. A character device 0/0 hides what lies below.
     """
     commands.require(["mksquashfs"])
     unfinished = out.with_name(f".{out.name}.{os.getpid()}")
@@ -35,6 +36,8 @@ def build_layer(tree: Path, out: Path) -> Path:
                 unfinished,
                 "-noappend",
                 "-all-root",
+                "-root-mode",
+                "0755",
                 "-comp",
                 "lz4",
                 "-no-progress",

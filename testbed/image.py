@@ -82,7 +82,10 @@ def ensure_image(recipe: Recipe | None = None, say: Progress = lambda line: None
     with _locked(cache / f".{chosen.fingerprint()}.lock", say):
         if image.directory.is_dir():
             return image
-        with tempfile.TemporaryDirectory(prefix=".building-", dir=cache) as scratch:
+        prefix = f".building-{chosen.fingerprint()}-"
+        for abandoned in cache.glob(f"{prefix}*"):  # by a build that was killed: we hold the lock
+            shutil.rmtree(abandoned)
+        with tempfile.TemporaryDirectory(prefix=prefix, dir=cache) as scratch:
             Path(scratch).chmod(0o755)  # apt's own user must get through to the tree
             finished = _build(chosen, Path(scratch), say)
             finished.rename(image.directory)

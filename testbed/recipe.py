@@ -138,7 +138,6 @@ class Recipe:
         "systemd-pstore.service",
         "systemd-random-seed.service",
         "systemd-remount-fs.service",
-        "systemd-sysusers.service",
         "systemd-update-done.service",
         "systemd-update-utmp-runlevel.service",
         "systemd-update-utmp.service",

@@ -10,7 +10,7 @@ from types import TracebackType
 
 from testbed.commands import require, run
 from testbed.failures import CommandFailed
-from testbed.spec import TapNetwork
+from testbed.spec import USER_GATEWAY, USER_GUEST, TapNetwork
 
 BRIDGE = "bridge0"
 _LIMIT = 20.0
@@ -23,7 +23,7 @@ class Wire:
     Needs root. Close the machines on it first.
     """
 
-    def __init__(self, address: str = "10.9.0.1/24") -> None:
+    def __init__(self, address: str = f"{USER_GATEWAY}/24") -> None:
         """``address`` is that of the bridge: the host's own in this network."""
         require(["ip"])
         self.netns = f"vmwbed-{os.getpid()}-{next(_NUMBERS)}"
@@ -48,9 +48,13 @@ class Wire:
         self.close()
 
     def tap(
-        self, address: str | None = None, gateway: str | None = None, mac: str | None = None
+        self, address: str | None = USER_GUEST, gateway: str | None = USER_GATEWAY, mac: str | None = None
     ) -> TapNetwork:
-        """A new tap on the bridge, named tap0, tap1, … in the namespace; ``address`` is the guest's own."""
+        """A new tap on the bridge, named tap0, tap1, and so on; ``address`` is the guest's own.
+
+        The default addresses are those of the user network, so that one snapshot does for both. A second
+        guest needs another address (and hence boots), unless it takes the first one's place.
+        """
         ifname = f"tap{next(self._taps)}"
         self.ip("tuntap", "add", "dev", ifname, "mode", "tap")
         self.ip("link", "set", ifname, "master", BRIDGE)

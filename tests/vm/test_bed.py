@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -20,6 +21,7 @@ import pytest
 from testbed.disks import FileSystem, build_layer, create_disk
 from testbed.failures import BedError, GuestError, GuestTimeout
 from testbed.guest import Guest
+from testbed.image import Image
 from testbed.loopback import free_port
 from testbed.machine import Machine
 from testbed.snapshot import Snapshot
@@ -48,7 +50,7 @@ threading.Thread(target=http.server.HTTPServer(("", 80), Answer).serve_forever, 
 
 FETCH_IN_NAMESPACE = """
 import urllib.request
-print(urllib.request.urlopen("http://10.9.0.2/", timeout=20).read().decode(), end="")
+print(urllib.request.urlopen("http://10.0.2.15/", timeout=20).read().decode(), end="")
 """
 
 # Sends a byte every 20 ms to whoever connects to port 80.
@@ -64,7 +66,7 @@ threading.Thread(target=serve, daemon=True).start()
 
 LISTEN_FOR_TICKS = """
 import socket, time
-connection = socket.create_connection(("10.9.0.2", 80), 10)
+connection = socket.create_connection(("10.0.2.15", 80), 10)
 assert connection.recv(1) == b"."
 print("connected", flush=True)
 end = time.monotonic() + 5
@@ -230,14 +232,11 @@ class TestCalls:
 
 
 class TestRestore:
-    def test_within_three_seconds_with_ports_and_forwards_of_its_own(
-        self, tmp_path: Path, fast_machine: MakeMachine, fast_snapshot: MakeSnapshot
+    def test_within_three_seconds_with_forwards_of_its_own(
+        self, fast_machine: MakeMachine, fast_snapshot: MakeSnapshot
     ) -> None:
         port = free_port()
-        fields = {
-            "networks": (UserNetwork(forwards=(Forward(port, 80),)),),
-            "ports": (Port(PORT_NAME, tmp_path / "s"),),
-        }
+        fields = {"networks": (UserNetwork(forwards=(Forward(port, 80),)),)}
         fast_snapshot(**fields)
         started = time.monotonic()
         machine = fast_machine(**fields)
@@ -262,7 +261,7 @@ class TestRestore:
 
     def test_tap_in_place_of_the_user_network(self, fast_machine: MakeMachine) -> None:
         with Wire() as wire:
-            machine = fast_machine(networks=(wire.tap(address="10.9.0.2/24"),))
+            machine = fast_machine(networks=(wire.tap(),))
             machine.guest.ping()
             machine.guest.py(HTTP_SERVER)
             done = subprocess.run(
@@ -279,7 +278,7 @@ class TestRestore:
         self, tmp_path: Path, fast_machine: MakeMachine, fast_snapshot: MakeSnapshot
     ) -> None:
         with Wire() as wire:
-            here, there = wire.tap(address="10.9.0.2/24"), wire.tap(address="10.9.0.2/24")
+            here, there = wire.tap(), wire.tap()
             source = fast_machine(networks=(here,))
             source.guest.py(TICKER)
             snapshot = fast_snapshot(networks=(here,))
@@ -384,6 +383,46 @@ class TestWorld:
         machine.close()
         assert not Path(f"/proc/{pid}").exists()
         assert not directory.exists()
+
+    def test_dies_with_the_python_that_started_it(self, image: Image) -> None:
+        code = (
+            "import threading, time\n"
+            "from pathlib import Path\n"
+            "from testbed.image import Image\n"
+            "from testbed.machine import Machine\n"
+            "from testbed.spec import MachineSpec\n"
+            "def start():\n"
+            f"    machine = Machine(MachineSpec(Image(Path({str(image.directory)!r}))))\n"
+            "    print(machine.pid, machine.directory, flush=True)\n"
+            "thread = threading.Thread(target=start)\n"
+            "thread.start()\n"
+            "thread.join()\n"
+            "time.sleep(1)\n"
+            "print('thread gone', flush=True)\n"
+            "time.sleep(60)\n"
+        )
+        repository = Path(__file__).parents[2]
+        child = subprocess.Popen(
+            [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=repository
+        )
+        try:
+            assert child.stdout is not None
+            pid, directory = child.stdout.readline().split()
+            assert child.stdout.readline() == "thread gone\n"
+            # The thread that asked for the machine is gone: no reason to die.
+            assert Path(f"/proc/{pid}/exe").resolve().name == "qemu-system-x86_64"
+        finally:
+            child.kill()
+            child.wait(10)
+        deadline = time.monotonic() + 10
+        while Path(f"/proc/{pid}/exe").exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert not Path(f"/proc/{pid}/exe").exists()
+        shutil.rmtree(directory)
+
+    def test_a_machine_that_outlives_its_time_is_ended(self, fast_machine: MakeMachine) -> None:
+        machine = fast_machine(lifetime=2.0)
+        machine.wait_exit(10)
 
 
 class TestSystemd:
