@@ -24,9 +24,11 @@ def errors(policy: Policy, zones: TimeZones) -> Iterator[Unsound]:
                 continue  # sound.policy says so already
             wrong = postal.check_pattern(country or "", code)
             if wrong is not None:
-                yield Unsound(below, f"{code!r} {wrong}", "look it up, or leave the country out")
+                yield Unsound(below, f"{code!r} {wrong}", "look it up")
         for below, name in names:
-            if name not in zones.names:
+            if not zones.names:
+                yield Unsound(below, "time zones cannot be checked: no tzdata here", "install tzdata")
+            elif name not in zones.names:
                 yield Unsound(below, f"{name!r} is no time zone of tzdata", _zone_mend(name, zones))
 
 

@@ -49,7 +49,7 @@ def _facilities(definitions: Schema) -> Schema:
 
 
 def _walk(part: object) -> object:
-    if isinstance(part, list):
+    if isinstance(part, list | tuple):
         return [_walk(item) for item in part]
     if not isinstance(part, dict):
         return part

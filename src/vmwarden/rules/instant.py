@@ -3,6 +3,7 @@
 
 import re
 from datetime import UTC, datetime
+from functools import lru_cache
 
 from vmwarden.errors import Malformed
 
@@ -10,8 +11,12 @@ _FORM = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}(:[0-9]{2})?(Z|
 _MEND = "write like 2026-11-01T00:00Z or 2026-11-01T00:00:00+01:00"
 
 
+@lru_cache(maxsize=64)
 def milliseconds(text: str) -> int:
-    """Since 1970, UTC.  Raises Malformed, also for dates that no calendar has."""
+    """Since 1970, UTC.  Raises Malformed, also for dates that no calendar has.
+
+    Remembered, because every turn asks for the two ends of the policy in force.
+    """
     if _FORM.fullmatch(text) is None:
         raise Malformed(f"{text!r} is not an instant", mend=_MEND)
     try:

@@ -325,6 +325,8 @@ def _facility(path: Path, row: Facility) -> Iterator[Unsound]:
         yield Unsound(path, "names no region, zone or building", "say what the row is about")
     if row.country is None and row.postal_code is None and row.time_zone is None:
         yield Unsound(path, "implies nothing", "add country, postal_code or time_zone")
+    if row.postal_code is not None and "*" in row.postal_code:
+        yield Unsound((*path, "postal_code"), "a building has one code, not a pattern", "write the code")
 
 
 def _twice(where: str, field: str, names: tuple[str, ...]) -> Iterator[Unsound]:

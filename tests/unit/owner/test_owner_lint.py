@@ -156,7 +156,7 @@ MEANINGS = [
     (HEAD + TRUST + "place:\n  any_of: [{country: ¦XX}]\n", "place.any_of.0.country", "XX is no country", "ISO 3166-1"),
     (HEAD + TRUST + 'place:\n  any_of: [{postal_codes: [¦"1*1"]}]\n', "place.any_of.0.postal_codes.0", "only one * is understood, at the end", "10*"),
     (HEAD + TRUST + 'place:\n  any_of: [{postal_codes: [¦"*"]}]\n', "place.any_of.0.postal_codes.0", "says nothing", "10*"),
-    (HEAD + TRUST + 'place:\n  any_of: [{country: DE, postal_codes: [¦"1011"]}]\n', "place.any_of.0.postal_codes.0", "is not a code of DE", "look it up"),
+    (HEAD + TRUST + 'place:\n  any_of: [{country: DE, postal_codes: [¦"1011"]}]\n', "place.any_of.0.postal_codes.0", "of DE", "look it up"),
     (HEAD + TRUST + 'place:\n  any_of: [{time_zones: [¦europe/berln]}]\n', "place.any_of.0.time_zones.0", "no time zone", "did you mean Europe/Berlin?"),
     (HEAD + TRUST + 'place:\n  any_of: [{time_zones: [¦CEST]}]\n', "place.any_of.0.time_zones.0", "no time zone", "like Europe/Berlin"),
     (HEAD + "place: ¦{any_of: [{country: DE}]}\n", "place.proof", "this VM can never satisfy it", "proof: declared"),
@@ -182,7 +182,8 @@ MEANINGS = [
     (HEAD + "trust: {facilities: [¦{country: DE}]}\n", "trust.facilities.0", "names no region", "what the row"),
     (HEAD + "trust: {facilities: [¦{zone: a}]}\n", "trust.facilities.0", "implies nothing", "add country"),
     (HEAD + "trust: {facilities: [{zone: a, country: DE}, ¦{zone: a, country: NL}]}\n", "trust.facilities.1", "same region", "keep one"),
-    (HEAD + 'trust: {facilities: [{zone: a, country: DE, postal_code: ¦"1"}]}\n', "trust.facilities.0.postal_code", "is not a code of DE", ""),
+    (HEAD + 'trust: {facilities: [{zone: a, country: DE, postal_code: ¦"10*"}]}\n', "trust.facilities.0.postal_code", "not a pattern", "write the code"),
+    (HEAD + 'trust: {facilities: [{zone: a, country: DE, postal_code: ¦"1"}]}\n', "trust.facilities.0.postal_code", "of DE", "look it up"),
 ]  # fmt: skip
 
 
