@@ -130,7 +130,3 @@ class Book:
     def sources(self) -> int:
         """How many sources have ever spoken."""
         return len(self._spoken)
-
-    def waiting(self, now: Moment) -> bool:
-        """Whether a question to the host is still open."""
-        return any(now.boot_ms - born <= NONCE_LIFE_MS for born in self._nonces.values())

@@ -8,16 +8,14 @@ from collections.abc import Sequence
 from vmwarden.errors import CommandFailed
 
 
-#: the child sees exactly the modules that we see, whatever its environment and folder say
-_PROGRAM = "import sys; sys.path[:] = {path!r}; from vmwarden.cli.main import entry; entry()"
-
-
 class Child:
     """A vmwarden program started by another one.  Standard output and error are inherited."""
 
     def __init__(self, arguments: Sequence[str]) -> None:
         """Start "vmwarden ARGUMENTS" with this interpreter.  Raises CommandFailed."""
-        argv = [sys.executable, "-I", "-S", "-c", _PROGRAM.format(path=sys.path), *arguments]
+        # -I: neither the environment nor the current folder chooses the child's modules.  -S where we run so
+        isolation = ["-I", "-S"] if sys.flags.no_site else ["-I"]
+        argv = [sys.executable, *isolation, sys.argv[0], *arguments]
         try:
             self._process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, close_fds=True)
         except OSError as error:

@@ -12,6 +12,16 @@ _TOGETHER_NS = 2_000_000
 _TRIES = 4
 
 
+def elapsed_s() -> float:
+    """CLOCK_BOOTTIME in seconds: for bounds on waiting."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def pause(seconds: float) -> None:
+    """Do nothing for so long."""
+    time.sleep(seconds)
+
+
 class SystemClock:
     """CLOCK_BOOTTIME, CLOCK_REALTIME and the boot id (a ports.Clock).
 

@@ -41,9 +41,10 @@ class RawStatement(Wire, frozen=True, kw_only=True, tag="statement"):
 
 
 class Gathered(Wire, frozen=True, kw_only=True, tag="gathered"):
-    """watcher -> warden: the fast sources of this turn have all spoken; channels may still answer."""
+    """watcher -> warden: every local source of this turn has spoken.  waiting: hosts that may still answer."""
 
     turn: Annotated[int, Meta(ge=0)]
+    waiting: Annotated[int, Meta(ge=0, le=64)] = 0
 
 
 class Event(Wire, frozen=True, kw_only=True, tag="event"):

@@ -124,7 +124,7 @@ class Warden:
         self._age_written_ms = 0
         self._turn = 0
         self._asked_at_ms: int | None = None
-        self._gathered_turn = -1
+        self._all_heard = False
         self._verified: Moment | None = None
         self._settled = False
         self._watcher = False
@@ -168,7 +168,7 @@ class Warden:
         if before.policy is not None:
             self._escalation = new_epoch(self._escalation)
         self._asked_at_ms = None
-        self._settled = False
+        self._settled = self._all_heard = False
 
     def stop(self) -> None:
         """Last words.  The gate is not touched: its live part ends with this process, and that closes."""
@@ -203,6 +203,7 @@ class Warden:
         if not self._watcher or self.gather_in_ms(now) > 0:
             return None
         self._turn += 1
+        self._all_heard = False
         self._asked_at_ms = now.boot_ms
         challenge = self._book.challenge(self._nonce(), now) if self._in_force.enrolment is not None else None
         return canonical.encode(Gather(turn=self._turn, challenge=challenge))
@@ -223,7 +224,7 @@ class Warden:
             case RawStatement():
                 self._hear_statement(message, now)
             case Gathered():
-                self._gathered_turn = max(self._gathered_turn, min(message.turn, self._turn))
+                self._all_heard = message.turn == self._turn and not message.waiting
             case Event():
                 self._record(
                     "event", {"event": message.kind, "detail": message.detail, "strong": message.strong}, now
@@ -273,7 +274,7 @@ class Warden:
             self._verified = now
         self._remember(before, now)
         self._take(now)
-        self._settle(now)
+        self._settle()
 
     def _without_policy(self, now: Moment) -> None:
         """Armed and no policy that can be read: closed except manage.  Not armed: nothing is guarded."""
@@ -416,9 +417,9 @@ class Warden:
             # forgetting never opens: a younger incident still holds the VM closed
             self._say(f"not remembered: {error}")
 
-    def _settle(self, now: Moment) -> None:
-        asked = self._turn > 0 and self._gathered_turn >= self._turn
-        if self._decision.answer is Answer.ALLOW or (asked and not self._book.waiting(now)):
+    def _settle(self) -> None:
+        """The first verdict of this boot and policy is final once it allows or everybody has been heard."""
+        if self._decision.answer is Answer.ALLOW or self._all_heard:
             self._settled = True
 
     def _tell(self, now: Moment) -> None:
@@ -542,7 +543,9 @@ class Warden:
 def describe(decision: Decision, findings: tuple[Finding, ...], *, enforcing: bool) -> str:
     """One line that says what and exactly why."""
     verb = "posture" if enforcing else "observe: would take posture"
-    reasons = [f for f in findings if f.answer is not Answer.ALLOW]
+    # what did not help an allow is for explain; the console has room for what matters
+    told = decision.findings if decision.answer is Answer.ALLOW else findings
+    reasons = [f for f in told if f.answer is not Answer.ALLOW]
     shown = "; ".join(
         f.id
         + (

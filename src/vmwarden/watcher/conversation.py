@@ -21,6 +21,11 @@ class Conversation:
         self._asked: Moment | None = None
         self._garbage = 0
 
+    @property
+    def waiting(self) -> bool:
+        """Whether a question is open."""
+        return self._asked is not None
+
     def ask(self, challenge: Challenge, *, turn: int, now: Moment) -> bytes:
         """The message to send; a question still open is forgotten."""
         self._turn = turn

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from vmwarden.errors import ChannelDown, UntrustedInput, WorldError
 from vmwarden.linux.sockets import connect
-from vmwarden.model.message import MESSAGE_BYTES, Gather, ToWarden
+from vmwarden.model.message import MESSAGE_BYTES, Gather, Gathered, ToWarden
 from vmwarden.model.statement import Challenge
 from vmwarden.ports.channel import Channel, Way
 from vmwarden.ports.clock import Clock
@@ -62,6 +62,8 @@ class Watcher:
         self._clock = clock
         self._lines = tuple(_Line(way) for way in ways)
         self._running = True
+        self._turn = 0
+        self._waiting = 0
 
     def stop(self) -> None:
         """Ends run after the current step."""
@@ -104,6 +106,12 @@ class Watcher:
                     # virtio-serial reports a hang-up for as long as nobody listens on the host: do not spin
                     listening[fileno].deaf_until_ms = now.boot_ms + _TICK_MS
             self._tell_overdue(link)
+            if self._waiting != (waiting := self._open_questions()):
+                self._waiting = waiting
+                self._tell(link, Gathered(turn=self._turn, waiting=waiting))
+
+    def _open_questions(self) -> int:
+        return sum(line.talk.waiting for line in self._lines)
 
     def _open(self, line: _Line) -> None:
         if line.channel is None:
@@ -126,6 +134,8 @@ class Watcher:
                 self._challenge(link, line, order.challenge, turn=order.turn)
         for message in gather(self._sources, self._tree, turn=order.turn, now=self._clock.now()):
             self._tell(link, message)
+        self._turn, self._waiting = order.turn, self._open_questions()
+        self._tell(link, Gathered(turn=order.turn, waiting=self._waiting))
         return True
 
     def _challenge(self, link: socket.socket, line: _Line, challenge: Challenge, *, turn: int) -> None:
