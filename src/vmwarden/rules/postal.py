@@ -103,7 +103,7 @@ FORMS: dict[str, tuple[str, ...]] = {
     "FI": ("99999",),
     "FO": ("999",),
     "FR": ("99999",),
-    "GB": (*_BRITISH, "GIR9AA"),
+    "GB": (*_BRITISH, "GIR0AA"),
     "GE": ("9999",),
     "GG": _BRITISH,
     "GL": ("9999",),
@@ -258,9 +258,10 @@ def check_pattern(country: str, pattern: str) -> str | None:
     whole = beginning is text
     if any(_fits(bare, form, whole=whole) for form in forms):
         return None
-    written = " or ".join(forms)
+    if whole and any(_fits(bare, form, whole=False) for form in forms):
+        return f"only begins a code of {country}: write {beginning}* for all that begin so"
     wanted = "is not a code" if whole else "does not begin a code"
-    return f"{wanted} of {country}, whose form is {written} (9 a digit, A a letter, X either)"
+    return f"{wanted} of {country}, whose form is {' or '.join(forms)} (9 a digit, A a letter, X either)"
 
 
 def _fits(bare: str, form: str, *, whole: bool) -> bool:
