@@ -5,7 +5,7 @@ from typing import Protocol
 
 
 class Channel(Protocol):
-    """Bytes to and from the host's companion, framed by vmwarden.channels.frame."""
+    """Bytes to and from the host's companion, framed by vmwarden.rules.frame."""
 
     @property
     def name(self) -> str: ...
