@@ -196,13 +196,14 @@ class HostSimulator:
 
     def _run(self) -> None:
         while not self._stop.is_set():
+            dropped = self._dropped  # before there is a connection that drop could mean
             sock = self._connected()
             if sock is None:
                 self._stop.wait(_TICK_S)
                 continue
             with sock:
                 try:
-                    self._talk(sock)
+                    self._talk(sock, dropped)
                 except OSError:
                     pass  # the guest went away; wait for the next one
 
@@ -219,9 +220,8 @@ class HostSimulator:
             return None
         return sock
 
-    def _talk(self, sock: socket.socket) -> None:
+    def _talk(self, sock: socket.socket, dropped: int) -> None:
         receiver = Receiver()
-        dropped = self._dropped
         sock.settimeout(5)
         while not self._stop.is_set() and dropped == self._dropped:
             if not select.select([sock], [], [], _TICK_S)[0]:
