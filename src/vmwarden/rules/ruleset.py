@@ -53,23 +53,23 @@ _DHCP_IN = "limit rate 50/second burst 50 packets"
 #: RFC 1191 and RFC 8201: without these a manage flow through a tunnel hangs; one way, and few
 _TOO_BIG = "limit rate 10/second burst 20 packets"
 
-#: closed with nothing left open: for an armed VM that has lost its policy and its boot file
-NO_MANAGE = f"""# vmwarden: the gate, closed, without any way to manage
-add table inet {TABLE}
-delete table inet {TABLE}
-table inet {TABLE} {{
-	chain judge_in {{
-		type filter hook prerouting priority {JUDGE_PRIORITY}; policy drop;
-		iif lo accept
-		counter drop
-	}}
-	chain judge_out {{
-		type filter hook output priority {JUDGE_PRIORITY}; policy drop;
-		oif lo accept
-		counter drop
-	}}
-}}
-"""
+#: Neighbour discovery (133-136, RFC 4861: only with hop limit 255, so never from beyond the link) and the
+#: multicast listener messages that switches need to deliver it (130-132, 143, RFC 3810: hop limit 1).
+_LINK = (
+    "icmpv6 type 133-136 ip6 hoplimit 255 accept",
+    "icmpv6 type 130-132 ip6 hoplimit 1 accept",
+    "icmpv6 type 143 ip6 hoplimit 1 accept",
+)
+_LINK_IN = (
+    *_LINK,
+    f"meta nfproto ipv4 udp sport 67 udp dport 68 {_DHCP_IN} accept",
+    f"meta nfproto ipv6 udp sport 547 udp dport 546 {_DHCP_IN} accept",
+)
+_LINK_OUT = (
+    *_LINK,
+    f"meta nfproto ipv4 udp sport 68 udp dport 67 {_DHCP_OUT} accept",
+    f"meta nfproto ipv6 udp sport 546 udp dport 547 {_DHCP_OUT} accept",
+)
 
 _CLEAR = f"meta mark set meta mark & {OTHER_BITS:#010x}"
 
@@ -158,19 +158,8 @@ def _always(policy: Policy, users: Mapping[str, int]) -> tuple[list[str], list[s
                 f"reach: there is no user {service.as_} on this VM", mend="create it, or name another"
             )
         _flow_out(service, "reach", f"meta skuid {users[service.as_]} ", into, out)
-    # Neighbour discovery (133-136, RFC 4861: only with hop limit 255, so never from beyond the link) and
-    # the multicast listener messages that switches need to deliver it (130-132, 143, RFC 3810: hop limit 1).
-    link = [
-        "icmpv6 type 133-136 ip6 hoplimit 255 accept",
-        "icmpv6 type 130-132 ip6 hoplimit 1 accept",
-        "icmpv6 type 143 ip6 hoplimit 1 accept",
-    ]
-    into += link
-    out += link
-    into.append(f"meta nfproto ipv4 udp sport 67 udp dport 68 {_DHCP_IN} accept")
-    into.append(f"meta nfproto ipv6 udp sport 547 udp dport 546 {_DHCP_IN} accept")
-    out.append(f"meta nfproto ipv4 udp sport 68 udp dport 67 {_DHCP_OUT} accept")
-    out.append(f"meta nfproto ipv6 udp sport 546 udp dport 547 {_DHCP_OUT} accept")
+    into += _LINK_IN
+    out += _LINK_OUT
     if policy.manage.in_ or policy.manage.out:
         into.append(f"icmp type destination-unreachable icmp code 4 {_TOO_BIG} accept")
         into.append(f"icmpv6 type packet-too-big {_TOO_BIG} accept")
@@ -228,3 +217,28 @@ def _port(tcp: int | None, udp: int | None, where: str) -> tuple[str, int]:
 def _tcp_only(udp: int | None, where: str) -> None:
     if udp is not None:
         raise Malformed(f"{where}: UDP cannot tell who began a flow", mend="name a TCP port")
+
+
+def _shut() -> str:
+    lines = []
+    for suffix, rules in (
+        ("in", ("iif lo accept", *_LINK_IN)),
+        ("out", ("oif lo accept", *_LINK_OUT)),
+        ("forward", ()),
+    ):
+        hook = f"type filter hook {HOOKS[suffix]} priority {JUDGE_PRIORITY}; policy drop;"
+        lines += _chain(f"judge_{suffix}", (*rules, "counter drop"), hook=hook)
+    return "\n".join(
+        (
+            "# vmwarden: the gate, closed, without any way to manage",
+            f"add table inet {TABLE}",
+            f"delete table inet {TABLE}",
+            f"table inet {TABLE} {{",
+            *lines,
+            "}\n",
+        )
+    )
+
+
+#: Closed without manage, and no lease opens it: for an armed VM that has lost its policy and its boot file.
+NO_MANAGE = _shut()

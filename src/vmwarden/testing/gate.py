@@ -16,7 +16,8 @@ Passing = Literal["free", "open", "guarded", "manage"]
 class FakeGate:
     """Behaves as ports.gate.Gate by the clock it is given; tests/contract holds it to the real one.
 
-    acts: every call, in order: ("install", name, version), ("lease", ms, guarded), ("flush",), ("remove",).
+    acts: every call, in order: ("install", name, version), ("restore", rules), ("lease", ms, guarded),
+    ("flush",), ("remove",).
     failing: set it, and every method raises ControlFailed with that text until it is "" again.
     """
 
@@ -27,6 +28,7 @@ class FakeGate:
         self._rules = ""
         self._holding = False
         self._until_boot_ms = 0
+        self._boot_id = ""
         self._guarded = False
         self.acts: list[tuple[str | int | bool, ...]] = []
         self.failing = ""
@@ -39,6 +41,7 @@ class FakeGate:
     def restore(self, rules: str) -> None:
         self._act("restore", rules)
         self._rules = rules
+        self._holding = True
 
     def closes_on_death(self) -> str:
         return "at once"
@@ -49,7 +52,9 @@ class FakeGate:
         self._act("lease", milliseconds, guarded)
         self._needs_hold()
         granted = milliseconds if milliseconds >= SHORTEST_LEASE_MS else 0
-        self._until_boot_ms = self._clock.now().boot_ms + granted
+        now = self._clock.now()
+        self._until_boot_ms = now.boot_ms + granted
+        self._boot_id = now.boot_id
         self._guarded = guarded
 
     def flush(self) -> None:
@@ -71,7 +76,8 @@ class FakeGate:
         """What passes now; not part of the port."""
         if not self._rules:
             return "free"
-        if self._clock.now().boot_ms >= self._until_boot_ms:
+        now = self._clock.now()
+        if now.boot_ms >= self._until_boot_ms or now.boot_id != self._boot_id:
             return "manage"
         return "guarded" if self._guarded else "open"
 

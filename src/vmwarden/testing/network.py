@@ -23,6 +23,8 @@ BEHIND = "172.30.0.2"
 
 #: `ip` and `nft` on a loaded machine; seconds
 _WITHIN_S = 20.0
+_KNOCK_PORT = 9
+_KNOCKS = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,12 +104,27 @@ def _wire(made: Lan) -> None:
 
 
 def _settle(made: Lan) -> None:
-    """Neighbours are known before the first measured packet."""
-    for where, address in ((made.vm, PEER), (made.vm, STRANGER), (made.behind, "172.30.0.1")):
-        with where.socket(socket.SOCK_DGRAM) as knock:
-            knock.sendto(b"", (address, 9))
-    with made.vm.socket(socket.SOCK_DGRAM, socket.AF_INET6) as knock:
-        try:
-            knock.sendto(b"", (PEER6, 9))
-        except OSError as error:
-            raise CommandFailed(f"no IPv6 in the test network: {error.strerror}") from error
+    """Links are up and neighbours known before the first measured packet."""
+    for source, target, address in (
+        (made.vm, made.peer, PEER),
+        (made.vm, made.peer, STRANGER),
+        (made.vm, made.peer, PEER6),
+        (made.peer, made.vm, VM6),
+        (made.behind, made.vm, "172.30.0.1"),
+    ):
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        with (
+            target.socket(socket.SOCK_DGRAM, family) as door,
+            source.socket(socket.SOCK_DGRAM, family) as knock,
+        ):
+            door.bind((address, _KNOCK_PORT))
+            door.settimeout(0.1)
+            for _ in range(_KNOCKS):
+                try:
+                    knock.sendto(b"", (address, _KNOCK_PORT))
+                    door.recv(1)
+                    break
+                except OSError:
+                    continue  # not yet: no carrier, no neighbour, no answer
+            else:
+                raise CommandFailed(f"the test network does not carry packets to {address}")
