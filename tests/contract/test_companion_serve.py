@@ -38,6 +38,15 @@ async def heard(reader: asyncio.StreamReader, receiver: Receiver | None = None) 
             return canonical.decode(payload, HostStatement, limit=8192, what="statement")
 
 
+async def connected(path: Path) -> Wire:
+    """Once somebody listens there; the test's own time limit is the bound."""
+    while True:
+        try:
+            return await asyncio.open_unix_connection(str(path))
+        except ConnectionRefusedError:
+            await asyncio.sleep(0.01)
+
+
 class World:
     def __init__(self, facts: Callable[[], HostFacts] = lambda: HostFacts(host_id="h", country="DE")) -> None:
         self.said: list[str] = []
@@ -143,8 +152,7 @@ def test_a_socket_of_a_former_life_is_replaced_and_a_file_is_not(tmp_path: Path)
         with socket.socket(socket.AF_UNIX) as dead:
             dead.bind(str(old))
         async with World().companion(Post("web-1", old, listen=True)):
-            await asyncio.sleep(0.2)
-            reader, writer = await asyncio.open_unix_connection(str(old))
+            reader, writer = await connected(old)
             writer.write(challenge())
             assert (await heard(reader)).host_id == "h"
             assert old.stat().st_mode & 0o777 == 0o600
