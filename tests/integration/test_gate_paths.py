@@ -21,7 +21,7 @@ from tests.integration.gate_policy import (
     nft_gate,
 )
 from vmwarden.rules.ruleset import GUARDED_BIT, NO_MANAGE, OPEN_BIT, OUR_BITS
-from vmwarden.testing.network import BEHIND, PEER, PEER6, STRANGER, VM, VM6, Lan
+from vmwarden.testing.network import BEHIND, GATEWAY, PEER, PEER6, STRANGER, VM, VM6, Lan
 
 pytestmark = pytest.mark.root
 
@@ -58,7 +58,7 @@ def paths(lan: Lan) -> dict[str, Callable[[], bool]]:
         "forwarded in, UDP": lambda: probe.udp(peer, behind, BEHIND, 9000),
         "forwarded in, manage port": lambda: probe.tcp(peer, behind, BEHIND, MANAGE_IN),
         "forwarded in, scope port": lambda: probe.udp(peer, behind, BEHIND, SCOPE_UDP_IN),
-        "container to VM, UDP": lambda: probe.udp(behind, vm, "172.30.0.1", 9000),
+        "container to VM, UDP": lambda: probe.udp(behind, vm, GATEWAY, 9000),
         "manage in": lambda: probe.tcp(peer, vm, VM, MANAGE_IN, sent_from=PEER),
         "manage in, IPv6": lambda: probe.tcp(peer, vm, VM6, MANAGE_IN),
         "manage in by a stranger": lambda: probe.tcp(peer, vm, VM, MANAGE_IN, sent_from=STRANGER),

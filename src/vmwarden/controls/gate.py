@@ -65,9 +65,18 @@ class NftGate:
     """See ports.gate.Gate.  It needs CAP_NET_ADMIN and works in the network namespace in which it is used
     first.  One thread."""
 
-    def __init__(self, uids: Callable[[Iterable[str]], Mapping[str, int]] = accounts.uids) -> None:
-        """uids: the uid of each user of this VM; raises ControlFailed for one that it does not have."""
+    def __init__(
+        self,
+        uids: Callable[[Iterable[str]], Mapping[str, int]] = accounts.uids,
+        *,
+        owner_tables: bool = True,
+    ) -> None:
+        """uids: the uid of each user of this VM; raises ControlFailed for one that it does not have.
+
+        owner_tables: False does as on a kernel that has none (before Linux 5.12).
+        """
         self._uids = uids
+        self._owner_tables = owner_tables
         self._connection: Connection | None = None
         self._capabilities: GateCapabilities | None = None
         self._made: _Made | None = None
@@ -75,7 +84,9 @@ class NftGate:
     def capabilities(self) -> GateCapabilities:
         """Tried once, on this kernel; leaves nothing behind.  Raises ControlFailed."""
         if self._capabilities is None:
-            self._capabilities = GateCapabilities(owner=nft.owner_flag(self._connected()))
+            self._capabilities = GateCapabilities(
+                owner=self._owner_tables and nft.owner_flag(self._connected())
+            )
         return self._capabilities
 
     def install(self, policy: Policy) -> None:

@@ -5,8 +5,9 @@ from typing import Protocol
 
 from vmwarden.model.policy import Policy
 
-#: A shorter permission is none.  The kernel counts in ticks of up to 10 ms (HZ=100), and several versions
-#: read an end of less than one tick as no end at all.
+#: A shorter permission is none.  The kernel counts in ticks of up to 10 ms (HZ=100), and before the change
+#: "netfilter: nf_tables: elements with timeout below CONFIG_HZ never expire" it took an end of less than one
+#: tick for no end at all: such a lease would stay open.
 SHORTEST_LEASE_MS = 20
 #: the longest T that design.md allows; asking for more is a mistake of ours
 LONGEST_LEASE_MS = 30_000

@@ -19,7 +19,7 @@ from vmwarden.linux.process import Completed, run
 
 VM, VM6 = "10.99.0.1", "fd99::1"
 PEER, STRANGER, PEER6 = "10.99.0.2", "10.99.0.3", "fd99::2"
-BEHIND = "172.30.0.2"
+BEHIND, GATEWAY = "172.30.0.2", "172.30.0.1"
 
 #: `ip` and `nft` on a loaded machine; seconds
 _WITHIN_S = 20.0
@@ -77,30 +77,42 @@ def lan() -> Iterator[Lan]:
 
 
 def _wire(made: Lan) -> None:
-    vm, peer, behind = made.vm, made.peer, made.behind
-    vm.run("ip", "link", "add", "eth0", "type", "veth", "peer", "name", "eth0", "netns", peer.name)
-    vm.run("ip", "link", "add", "eth1", "type", "veth", "peer", "name", "eth0", "netns", behind.name)
-    for where, address, device in (
-        (vm, f"{VM}/24", "eth0"),
-        (vm, f"{VM6}/64", "eth0"),
-        (vm, "172.30.0.1/24", "eth1"),
-        (peer, f"{PEER}/24", "eth0"),
-        (peer, f"{STRANGER}/24", "eth0"),
-        (peer, f"{PEER6}/64", "eth0"),
-        (behind, f"{BEHIND}/24", "eth0"),
-    ):
-        # without duplicate address detection an IPv6 address can be used at once
-        flags = ("nodad",) if ":" in address else ()
-        where.run("ip", "addr", "add", address, "dev", device, *flags)
-    for where, device in ((vm, "lo"), (vm, "eth0"), (vm, "eth1"), (peer, "lo"), (peer, "eth0")):
-        where.run("ip", "link", "set", device, "up")
-    behind.run("ip", "link", "set", "lo", "up")
-    behind.run("ip", "link", "set", "eth0", "up")
-    behind.run("ip", "route", "add", "default", "via", "172.30.0.1")
-    peer.run("ip", "route", "add", "172.30.0.0/24", "via", VM)
-    with vm.entered():
+    # without duplicate address detection an IPv6 address can be used at once
+    _ip(
+        made.vm,
+        f"link add eth0 type veth peer name eth0 netns {made.peer.name}",
+        f"link add eth1 type veth peer name eth0 netns {made.behind.name}",
+        f"addr add {VM}/24 dev eth0",
+        f"addr add {VM6}/64 dev eth0 nodad",
+        f"addr add {GATEWAY}/24 dev eth1",
+        "link set lo up",
+        "link set eth0 up",
+        "link set eth1 up",
+    )
+    _ip(
+        made.peer,
+        f"addr add {PEER}/24 dev eth0",
+        f"addr add {STRANGER}/24 dev eth0",
+        f"addr add {PEER6}/64 dev eth0 nodad",
+        "link set lo up",
+        "link set eth0 up",
+        f"route add {BEHIND}/32 via {VM}",
+    )
+    _ip(
+        made.behind,
+        f"addr add {BEHIND}/24 dev eth0",
+        "link set lo up",
+        "link set eth0 up",
+        f"route add default via {GATEWAY}",
+    )
+    with made.vm.entered():
         Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
     _settle(made)
+
+
+def _ip(where: Namespace, *commands: str) -> None:
+    with where.entered():
+        run(["ip", "-batch", "-"], timeout_s=_WITHIN_S, input="\n".join(commands).encode() + b"\n")
 
 
 def _settle(made: Lan) -> None:
@@ -110,7 +122,7 @@ def _settle(made: Lan) -> None:
         (made.vm, made.peer, STRANGER),
         (made.vm, made.peer, PEER6),
         (made.peer, made.vm, VM6),
-        (made.behind, made.vm, "172.30.0.1"),
+        (made.behind, made.vm, GATEWAY),
     ):
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         with (
