@@ -31,3 +31,46 @@ lock: ## lock dependencies with hashes again
 	@for set in "vm.txt pyproject.toml" "dev.txt --allow-unsafe --extra owner pyproject.toml requirements/dev.in"; do \
 	  .cache/lock/bin/pip-compile --quiet --generate-hashes --strip-extras --no-emit-index-url \
 	    --no-emit-trusted-host --no-emit-find-links --output-file requirements/$$set || exit 1; done
+
+# -- running ----------------------------------------------------------------------------------------
+
+.PHONY: demo
+demo: setup ## the main job, for real: a VM that opens in the right place and closes itself in a wrong one
+	@tools/packages.sh test guest
+	@.venv/bin/python -m demo
+
+.PHONY: run
+run: setup ## guard the machine it is on, in observe mode, until Ctrl-C (SECONDS_TO_RUN=60 ends it)
+	@tools/packages.sh test
+	@tools/observe.sh
+
+.PHONY: install
+install: setup ## install on this machine (DESTDIR=… for an image)
+	@tools/install.sh $(if $(DESTDIR),--destdir $(DESTDIR))
+
+# -- proving ----------------------------------------------------------------------------------------
+
+PYTEST := .venv/bin/python -m pytest -q --timeout 600
+
+.PHONY: test
+test: lint ## everything: lint, types, floors, unit, property, contract, golden, integration (root), vm
+	@tools/packages.sh test guest
+	@$(PYTEST) -m "not soak" --durations 15
+
+.PHONY: quick
+quick: setup ## what needs neither root nor guests
+	@$(PYTEST) tests/unit tests/property tests/golden
+
+.PHONY: soak
+soak: setup ## the long forms; writes docs/benchmarks/soak.md
+	@tools/packages.sh test guest
+	@$(PYTEST) -m soak --timeout 7200
+
+.PHONY: bench
+bench: setup ## benchmarks; writes docs/benchmarks.md
+	@tools/packages.sh test guest
+	@.venv/bin/python -m benchmarks
+
+.PHONY: clean
+clean: ## remove what make made in the checkout (the guest image is cached elsewhere)
+	rm -rf .venv .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis build

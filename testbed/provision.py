@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""VMs that carry vmwarden: the install layer, and an owner's desk that enrols VMs and signs their policies."""
+"""VMs that carry vmwarden: the install layer, and a desk that enrols VMs and signs their policies."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ sys.addaudithook(_audit)
 @pytest.fixture(autouse=True)
 def _closed_room(request: pytest.FixtureRequest) -> Iterator[None]:
     global _inside
-    room = Path(str(request.fspath)).relative_to(Path(__file__).parent).parts[0]
+    room = request.path.relative_to(Path(__file__).parent).parts[0]
     _inside = room in CLOSED_ROOMS
     try:
         yield

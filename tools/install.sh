@@ -17,7 +17,7 @@ done
 
 lib=$destdir/opt/vmwarden/lib
 rm -rf "$lib"
-mkdir -p "$lib" "$destdir"/usr/bin "$destdir"/usr/lib/{sysusers.d,udev/rules.d} \
+mkdir -p "$lib" "$destdir"/usr/bin "$destdir"/usr/lib/{sysusers.d,modules-load.d,udev/rules.d} \
   "$destdir"/etc/systemd/system/{sysinit,multi-user}.target.wants "$destdir"/etc/vmwarden
 chmod 0755 "$destdir"/etc/vmwarden
 target=(--target "$lib" --no-deps --quiet --no-compile)
@@ -52,10 +52,11 @@ units=src/vmwarden/units
 install -m 0644 "$units"/*.service "$units"/*.target "$destdir"/etc/systemd/system/
 install -m 0644 "$units"/60-vmwarden.rules "$destdir"/usr/lib/udev/rules.d/
 install -m 0644 "$units"/vmwarden.sysusers "$destdir"/usr/lib/sysusers.d/vmwarden.conf
+install -m 0644 "$units"/vmwarden.modules "$destdir"/usr/lib/modules-load.d/vmwarden.conf
 want() { ln -sf "../$2" "$destdir/etc/systemd/system/$1.target.wants/$2"; }
 want sysinit vmwarden-closed.service
 want multi-user vmwarden.service
-want multi-user vmwarden-open.target
+want multi-user vmwarden-boot.service
 
 if [ -z "$destdir" ]; then
   systemd-sysusers

@@ -5,7 +5,7 @@ set -euo pipefail
 declare -A sets=(
   [base]="python3-venv"
   [test]="nftables iproute2 openssh-client cryptsetup-bin procps"
-  [guest]="qemu-system-x86 qemu-utils mmdebstrap debian-archive-keyring cpio busybox-static kmod e2fsprogs squashfs-tools xz-utils openssh-client"
+  [guest]="qemu-system-x86 mmdebstrap debian-archive-keyring busybox-static e2fsprogs squashfs-tools iproute2 openssh-client"
 )
 missing=()
 for set in "$@"; do

@@ -543,9 +543,9 @@ class Warden:
 def describe(decision: Decision, findings: tuple[Finding, ...], *, enforcing: bool) -> str:
     """One line that says what and exactly why."""
     verb = "posture" if enforcing else "observe: would take posture"
-    # what did not help an allow is for explain; the console has room for what matters
+    # the console has room for what decided; the rest is for explain
     told = decision.findings if decision.answer is Answer.ALLOW else findings
-    reasons = [f for f in told if f.answer is not Answer.ALLOW]
+    reasons = [f for f in told if f.answer is Answer.DENY] or [f for f in told if f.answer is Answer.UNKNOWN]
     shown = "; ".join(
         f.id
         + (
