@@ -182,7 +182,7 @@ def normalise(country: str, code: str) -> str:
     normalise(c, normalise(c, x)) == normalise(c, x).  Text that is no code stays what it is, and
     matches nothing but itself.
     """
-    return _normalised(country, code[:_LONGEST])
+    return _normalised(country, code.strip()[:_LONGEST].strip())
 
 
 @lru_cache(maxsize=1024)
