@@ -146,7 +146,7 @@ class Observed:
             if was is not None and was.kind == incident.kind:
                 assert incident.carried_ms >= was.carried_ms, "a reboot lowered what was carried"
                 assert age > seen.age - SEEN_STEP_MS
-                if was.boot_id == incident.boot_id:
+                if was.boot_id == self.now.boot_id:  # no reboot since
                     assert age >= seen.age
             seen.age = age
 
