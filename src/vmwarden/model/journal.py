@@ -28,6 +28,7 @@ KINDS = frozenset(
         "policy.revert-impossible",
         "pending.dropped",
         "latch.repaired",
+        "closed-rules.failed",
         "floors.recovered",
         "owners.rotated",
         "vm.enrolled",

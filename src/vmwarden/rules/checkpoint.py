@@ -13,7 +13,7 @@ import binascii
 import re
 from hashlib import sha256
 
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_ssh_public_key
 
@@ -66,7 +66,7 @@ def key_of(text: str) -> Ed25519PublicKey:
         name, key_id, encoded = text.split("+", 2)
         raw = _base64(encoded)
         public = Ed25519PublicKey.from_public_bytes(raw[1:])
-    except (ValueError, UnicodeEncodeError) as error:
+    except (ValueError, UnsupportedAlgorithm) as error:
         raise Malformed(f"not a public key: {error}", mend="give an ssh-ed25519 line") from error
     if raw[:1] != _ED25519 or _key_id(name, public).hex() != key_id:
         raise Malformed("not a verifier key: its id does not fit its name and key")

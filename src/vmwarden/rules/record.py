@@ -10,6 +10,9 @@ from vmwarden.model.journal import KINDS, RECORD_BYTES, Record
 from vmwarden.model.moment import Moment
 from vmwarden.rules import canonical
 
+#: integers up to here are exact in readers that keep numbers as IEEE doubles (RFC 8259, section 6)
+_EXACT = 2**53 - 1
+
 
 def make(kind: str, body: dict[str, Any], now: Moment, *, seq: int) -> tuple[Record, bytes]:
     """The record as everybody will read it, and its canonical bytes.
@@ -23,23 +26,23 @@ def make(kind: str, body: dict[str, Any], now: Moment, *, seq: int) -> tuple[Rec
         seq=seq, utc_ms=now.utc_ms, boot_ms=now.boot_ms, boot_id=now.boot_id, kind=kind, body=body
     )
     try:
+        _demand_plain(msgspec.to_builtins(record.body), kind)
         data = canonical.encode(record)
         if len(data) > RECORD_BYTES:
             raise BugError(f"a record {kind} of {len(data)} bytes, at most {RECORD_BYTES} are written")
         read = canonical.decode(data, Record, limit=RECORD_BYTES, what=f"a record {kind}")
     except (UntrustedInput, msgspec.MsgspecError, TypeError, ValueError, RecursionError) as error:
         raise BugError(f"a record {kind} that cannot be written: {error}") from error
-    _demand_plain(read.body, kind)
     return read, data
 
 
 def _demand_plain(value: object, kind: str) -> None:
-    """Floats have no canonical form that all languages agree on."""
-    if isinstance(value, float):
-        raise BugError(f"a record {kind} with a float: {value!r}")
+    """Floats and big numbers have no form that all readers of JSON agree on."""
+    if isinstance(value, float) or (isinstance(value, int) and abs(value) > _EXACT):
+        raise BugError(f"a record {kind} with the number {value!r}")
     if isinstance(value, dict):
         for one in value.values():
             _demand_plain(one, kind)
-    elif isinstance(value, list):
+    elif isinstance(value, list | tuple):
         for one in value:
             _demand_plain(one, kind)

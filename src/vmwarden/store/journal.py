@@ -22,10 +22,11 @@ from vmwarden.store.journal_paths import JournalPaths
 
 #: records between two checkpoints that are kept
 KEEP_EVERY = 64
-#: size at which older records are sealed into a segment of their own
-SEGMENT_BYTES = 16 * 1024 * 1024
+#: size at which older records are sealed into a segment of their own: some 26,000 records.  Every hash in
+#: the open file is computed anew at every start, before the first verdict (benchmarks/journal.py)
+SEGMENT_BYTES = 8 * 1024 * 1024
 #: sealed segments that stay
-KEEP_SEGMENTS = 8
+KEEP_SEGMENTS = 16
 #: the open file may grow to this many times its bound while sealing fails; then the journal is full
 _OVERGROWTH = 2
 #: pages that an opening and the closing after it may need
@@ -101,7 +102,7 @@ class SqliteJournal:
             except journal_file.NoRoom as error:
                 if not journal_reserve.release(self._paths.reserve):
                     raise
-                self._write("journal.full", {"refused": kind, "reason": str(error)[:_REASON]}, now)
+                self._tell_full(kind, error, now)
                 return self._write(kind, body, now)
         except Tampered:
             self.close()
@@ -144,39 +145,47 @@ class SqliteJournal:
         """
         if self._live is not None:
             return
+        try:
+            self._live = self._stand_up(now)
+        except journal_file.NoRoom as error:
+            if not journal_reserve.release(self._paths.reserve):
+                raise
+            self._live = self._stand_up(now)
+            self._tell_full("the opening of the journal", error, now)
+        journal_reserve.make(self._paths.reserve)
+
+    def _stand_up(self, now: Moment) -> _Live:
         if self._lost is None:
             try:
                 if journal_load.standing(self._paths):
-                    self._live = self._load()
+                    return self._load()
             except journal_load.OtherSigner as error:
                 self._lost = self._set_aside(error, key=error.key, vm=checkpoint.vm_of(error.base.origin))
                 self._find("journal.other-signer", "a journal signed by this VM's identity", str(error))
             except Tampered as error:
                 self._lost = self._set_aside(error, key=self._signer.public_key(), vm=self._vm)
                 self._find("journal.corrupt", "a journal that fits itself", str(error))
-        if self._live is None:
-            self._begin(now)
-            self._live = self._load()
-        journal_reserve.make(self._paths.reserve)
+        self._begin(now)
+        return self._load()
 
     def _load(self) -> _Live:
         key, pages = self._signer.public_key(), self._most() // journal_file.PAGE_BYTES
-        loaded = journal_load.load(self._paths, key=key, vm=self._vm, pages=pages)
+        db, loaded = journal_load.load(self._paths, key=key, vm=self._vm, pages=pages)
         if loaded.head_damage:
             self._find("journal.head-damaged", "the newest checkpoint", loaded.head_damage)
         try:
             head = journal_head.Head(self._paths.head, loaded.newest)
         except (FileUnavailable, FileAbsent) as error:
-            loaded.db.close()
+            db.close()
             raise JournalFull(str(error)) from error
         return _Live(
-            db=loaded.db,
+            db=db,
             base=loaded.base,
             frontier=loaded.frontier,
             newest=loaded.newest,
             last_kept=loaded.newest.size,
             head=head,
-            used=journal_file.live_bytes(loaded.db),
+            used=journal_file.live_bytes(db),
             seal_at=self._segment_bytes,
         )
 
@@ -231,6 +240,10 @@ class SqliteJournal:
 
     def _most(self) -> int:
         return self._segment_bytes * _OVERGROWTH
+
+    def _tell_full(self, refused: str, why: JournalFull, now: Moment) -> None:
+        """Into the room that the reserve gave up."""
+        self._write("journal.full", {"refused": refused, "reason": str(why)[:_REASON]}, now)
 
     def _write(self, kind: str, body: dict[str, Any], now: Moment) -> Record:
         """One record and the signature over everything, in one transaction.  Raises JournalFull, Tampered."""

@@ -41,31 +41,32 @@ class CheckpointLine(Wire, frozen=True, kw_only=True, tag="checkpoint"):
 
 
 def is_export(path: Path) -> bool:
-    """Whether the file at path begins as an export does; False also where there is none."""
+    """Whether a regular file at path begins as an export does."""
     try:
+        if not path.is_file():
+            return False
         with path.open("rb") as file:
             return file.read(1) == b"{"
     except OSError:
         return False
 
 
-def base_line(base: JournalBase) -> bytes:
-    """First line of an export."""
-    return canonical.encode(BaseLine(base=base)) + b"\n"
+def begin(base: JournalBase, checkpoints: Iterable[StoredCheckpoint]) -> Iterator[bytes]:
+    """The first lines: the base, and the checkpoint over what came before it, if anything did."""
+    yield canonical.encode(BaseLine(base=base)) + b"\n"
+    for one in checkpoints:
+        if one.size == base.first_seq:
+            yield _checkpoint_line(one)
 
 
 def lines(records: Iterable[StoredRecord], checkpoints: Iterable[StoredCheckpoint]) -> Iterator[bytes]:
-    """Of rows that were verified.  Checkpoints that end with none of the records are left out."""
-    kept = {one.size: one.note for one in checkpoints}
+    """Of rows that were verified, each record with the checkpoint that ends with it."""
+    kept = {one.size: one for one in checkpoints}
     for row in records:
         record = canonical.decode(row.data, Record, limit=RECORD_BYTES, what=f"record {row.seq}")
         yield canonical.encode(RecordLine(leaf=row.leaf.hex(), record=record)) + b"\n"
-        note = kept.get(row.seq + 1)
-        if note is not None:
-            # The root stands in the note; written again so that a reader needs no base64.
-            root = checkpoint.root_of(note)
-            signed = Checkpoint(size=row.seq + 1, root=root, note=note)
-            yield canonical.encode(CheckpointLine(checkpoint=signed)) + b"\n"
+        if row.seq + 1 in kept:
+            yield _checkpoint_line(kept[row.seq + 1])
 
 
 def read(path: Path) -> tuple[bytes, tuple[StoredRecord, ...], tuple[StoredCheckpoint, ...]]:
@@ -76,6 +77,7 @@ def read(path: Path) -> tuple[bytes, tuple[StoredRecord, ...], tuple[StoredCheck
     base: bytes | None = None
     records: list[StoredRecord] = []
     checkpoints: list[StoredCheckpoint] = []
+    size = 0
     try:
         data = read_bounded(path, EXPORT_BYTES)
         if not data.endswith(b"\n"):
@@ -84,11 +86,12 @@ def read(path: Path) -> tuple[bytes, tuple[StoredRecord, ...], tuple[StoredCheck
             what = f"line {number}"
             match _line(line, what):
                 case BaseLine(base=found) if number == 1:
-                    base = canonical.encode(found)
+                    base, size = canonical.encode(found), found.first_seq
                 case RecordLine(leaf=leaf, record=record) if number > 1:
                     stored = StoredRecord(record.seq, canonical.encode(record), bytes.fromhex(leaf))
                     records.append(stored)
-                case CheckpointLine(checkpoint=signed) if number > 1:
+                    size += 1
+                case CheckpointLine(checkpoint=signed) if number > 1 and signed.size == size:
                     if checkpoint.root_of(signed.note) != signed.root:
                         raise Malformed(f"{what}: the root is not the one in the note")
                     checkpoints.append(StoredCheckpoint(signed.size, signed.note))
@@ -105,3 +108,9 @@ def _line(data: bytes, what: str) -> BaseLine | RecordLine | CheckpointLine:
     kind: Any = BaseLine | RecordLine | CheckpointLine  # a union is no type[T]; msgspec takes it
     found: BaseLine | RecordLine | CheckpointLine = canonical.decode(data, kind, limit=_LINE_BYTES, what=what)
     return found
+
+
+def _checkpoint_line(stored: StoredCheckpoint) -> bytes:
+    # The root stands in the note; written once more so that a reader of the lines needs no base64.
+    signed = Checkpoint(size=stored.size, root=checkpoint.root_of(stored.note), note=stored.note)
+    return canonical.encode(CheckpointLine(checkpoint=signed)) + b"\n"

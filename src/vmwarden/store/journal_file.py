@@ -78,31 +78,36 @@ def connect(path: Path, *, pages: int) -> sqlite3.Connection:
 
 
 def connect_reader(path: Path) -> sqlite3.Connection:
-    """Open for reading, beside a warden that goes on writing.
+    """Open for reading, beside a warden that goes on writing; nothing in the file is changed.
 
-    Raises FileAbsent, Tampered (not a journal file), JournalFull never.
+    Raises FileAbsent, Tampered (not a database), JournalFull (the machine refuses).
     """
     try:
         if not path.exists() and not path.is_symlink():
             raise FileAbsent(f"{path}: no journal there")
-        if path.is_dir():
-            raise Tampered(f"{path}: is a folder")
+        if not path.is_file():
+            raise Tampered(f"{path}: is not a regular file")
         db = _connect(path, "mode=ro")
         try:
             db.execute("SELECT count(*) FROM sqlite_schema").fetchone()
         except sqlite3.OperationalError as error:
             db.close()
-            if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
+            if not _nothing_beside(path, error):
                 raise
-            # A folder that cannot be written has no place for the shared index of the WAL; nobody can
-            # be writing the journal there either.
             db = _connect(path, "mode=ro&immutable=1")
-            db.execute("SELECT count(*) FROM sqlite_schema").fetchone()
     except sqlite3.Error as error:
         raise blame(path, error) from error
     except OSError as error:
         raise FileAbsent(f"{path}: {error.strerror}") from error
     return db
+
+
+def _nothing_beside(path: Path, error: sqlite3.OperationalError) -> bool:
+    """Whether the file failed to open only for want of a place for the index of its WAL, on a medium that
+    cannot be written, and has no WAL that would be missed."""
+    wal = path.with_name(path.name + "-wal")
+    refused = error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY)
+    return refused and not (wal.exists() and wal.stat().st_size)
 
 
 def create(path: Path, *, base: bytes, record: StoredRecord, note: str) -> None:

@@ -13,7 +13,7 @@ from itertools import islice
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from vmwarden.errors import FileUnavailable, JournalError, Tampered, UntrustedInput
+from vmwarden.errors import FileAbsent, FileUnavailable, JournalFull, Tampered, UntrustedInput
 from vmwarden.model.journal import Checkpoint, JournalBase
 from vmwarden.rules import checkpoint, journal_check, tree
 from vmwarden.store import journal_file, journal_head
@@ -34,9 +34,8 @@ class OtherSigner(Tampered):
 
 @dataclass(frozen=True, kw_only=True)
 class Loaded:
-    """head_damage: what is wrong with the head alone, "" if nothing."""
+    """What stands on disk.  head_damage: what is wrong with the head alone, "" if nothing."""
 
-    db: sqlite3.Connection
     base: JournalBase
     frontier: tree.Frontier
     newest: Checkpoint
@@ -58,33 +57,51 @@ def standing(paths: JournalPaths) -> bool:
     return False
 
 
-def load(paths: JournalPaths, *, key: Ed25519PublicKey, vm: str, pages: int) -> Loaded:
-    """The journal of vm, whose key this is.  pages: hard bound on the file.
+def load(
+    paths: JournalPaths, *, key: Ed25519PublicKey, vm: str, pages: int
+) -> tuple[sqlite3.Connection, Loaded]:
+    """The journal of vm, whose key this is, open for appending.  pages: hard bound on the file.
 
     Raises OtherSigner, any other Tampered, JournalFull.
     """
     path = paths.path
+    loaded = _inspect(paths, key=key, vm=vm)
     try:
         path.chmod(0o600)
         db = journal_file.connect(path, pages=pages)
+        try:
+            if journal_file.newest_checkpoint(db).note != loaded.newest.note:
+                raise Tampered(f"{path}: somebody else writes to the journal")
+        except (sqlite3.Error, Tampered):
+            db.close()
+            raise
     except sqlite3.Error as error:
         raise journal_file.blame(path, error) from error
     except OSError as error:
         raise journal_file.unwritable(path, error) from error
+    return db, loaded
+
+
+def _inspect(paths: JournalPaths, *, key: Ed25519PublicKey, vm: str) -> Loaded:
+    """Read only, not even SQLite's recovery: a damaged file has to be kept as it was found."""
+    path = paths.path
+    try:
+        db = journal_file.connect_reader(path)
+    except FileAbsent as error:
+        raise JournalFull(str(error)) from error
     try:
         return _read(db, paths, key=key, vm=vm)
     except sqlite3.Error as error:
-        db.close()
         raise journal_file.blame(path, error) from error
-    except JournalError:
+    finally:
         db.close()
-        raise
 
 
 def _read(db: sqlite3.Connection, paths: JournalPaths, *, key: Ed25519PublicKey, vm: str) -> Loaded:
     journal_file.demand_schema(db)
     base, before, own = journal_check.read_base(journal_file.base_bytes(db))
     if checkpoint.vm_of(base.origin) != vm or own.public_bytes_raw() != key.public_bytes_raw():
+        _newest(db, base, own)  # a bent key is damage, not another identity
         raise OtherSigner(base, own)
     head, head_damage = _head(paths, base, key)
     leaves = _leaves(db, before.size)
@@ -110,7 +127,7 @@ def _read(db: sqlite3.Connection, paths: JournalPaths, *, key: Ed25519PublicKey,
     first = max(before.size, frontier.size - TAIL)
     for seq, row in enumerate(journal_file.records(db, first=first), first):
         journal_check.read_record(row, seq=seq)
-    return Loaded(db=db, base=base, frontier=frontier, newest=newest, head_damage=head_damage)
+    return Loaded(base=base, frontier=frontier, newest=newest, head_damage=head_damage)
 
 
 def _leaves(db: sqlite3.Connection, first: int) -> Iterator[bytes]:

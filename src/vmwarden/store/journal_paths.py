@@ -18,7 +18,8 @@ COMPANIONS = ("-wal", "-shm", "-journal")
 _SEALED = re.compile(r"\.sealed-([0-9]{12,})-([0-9]{12,})")
 #: what belongs to a journal set aside, and what a crash in the middle of sealing or making one leaves
 _LEFT = re.compile(
-    r"\.aside-[0-9]{1,9}(-wal|-shm|-journal|\.head)|\.(sealed-[0-9-]*\.)?new(-wal|-shm|-journal)?"
+    r"\.aside-[0-9]{1,9}(-wal|-shm|-journal|\.head|\.sealed-[0-9-]+)"
+    r"|\.(sealed-[0-9-]+\.)?new(-wal|-shm|-journal)?"
 )
 _ASIDE = re.compile(r"\.aside-([0-9]{1,9})")
 

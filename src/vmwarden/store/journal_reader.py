@@ -2,7 +2,7 @@
 """Read a journal: the open file beside its warden, sealed segments, exports."""
 
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -36,7 +36,10 @@ def read(path: Path) -> Contents:
     if journal_export.is_export(path):
         base, records, checkpoints = journal_export.read(path)
         return Contents(base=base, records=records, checkpoints=checkpoints)
-    db = journal_file.connect_reader(path)
+    try:
+        db = journal_file.connect_reader(path)
+    except JournalFull as error:
+        raise FileUnavailable(f"cannot be read: {error}") from error
     try:
         # One transaction: a warden that seals a segment meanwhile changes nothing of what we see.
         db.execute("BEGIN")
@@ -134,3 +137,20 @@ def _head_bytes(path: Path) -> bytes:
         return b""
     except UntrustedInput as error:
         raise Tampered(f"{path.name}: its head: {error}") from error
+
+
+def export(path: Path) -> Iterator[bytes]:
+    """The journal at path and its sealed segments as lines.  Each file is verified before its first line.
+
+    Raises as verify does; what was yielded before is then not the whole journal.
+    """
+    newest = read(path)
+    base = _named(path, lambda: journal_check.read_base(newest.base))[0]
+    verified: list[Checked] = []
+    for one in (*segments(path, before=base.first_seq), path):
+        contents = newest if one == path else read(one)
+        checked = _check(one, contents, verified, key=None, against=())
+        if not verified:
+            yield from journal_export.begin(checked.base, contents.checkpoints)
+        verified.append(checked)
+        yield from journal_export.lines(contents.records, contents.checkpoints)
