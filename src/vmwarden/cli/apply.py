@@ -130,6 +130,8 @@ def _line(change: Change) -> str:
             return "this VM is not armed any more"
         case "owners.rotated":
             return f"owners version {body.get('version')}: {', '.join(body.get('keys', []))}"
+        case "vm.purged":
+            return f"{body.get('vm')} generation {body.get('generation')} is no more; owners and journal stay"
         case "floors.recovered":
             return f"floors made anew at version {body.get('version')}: {body.get('why')}"
         case _:

@@ -40,7 +40,6 @@ from vmwarden.rules.installation import (
     NOTE_BYTES,
     Cells,
     Sight,
-    Weighed,
     accounted,
     armed,
     digest,
@@ -114,7 +113,7 @@ def settle(cells: Cells, now: Moment, *, closed_rules: ClosedRules) -> Plan:
         sight = look(draft.cells)
     if sight.pending.value is None:
         _restore(draft, sight)
-        _repair(draft, look(draft.cells), closed_rules)
+    _repair(draft, look(draft.cells) if draft.steps else sight, closed_rules)
     return draft.done()
 
 
@@ -371,7 +370,7 @@ def _finish(draft: _Draft, sight: Sight, closed_rules: ClosedRules) -> None:
         rules = closed_rules(policy).encode()
         draft.put(Slot.FLOORS, canonical.encode(floors))
         draft.put(Slot.CLOSED, rules)
-        draft.put(Slot.ARMED, canonical.encode(_latch(enrolment.vm, policy, sight.current)))
+        draft.put(Slot.ARMED, canonical.encode(_latch(enrolment.vm, floors)))
     else:
         draft.put(Slot.FLOORS, canonical.encode(floors))
         draft.drop(Slot.ARMED)
@@ -399,27 +398,30 @@ def _restore(draft: _Draft, sight: Sight) -> None:
 
 
 def _repair(draft: _Draft, sight: Sight, closed_rules: ClosedRules) -> None:
-    """Latch, closed ruleset and owners' floor follow from the confirmed policy: put right what differs."""
-    policy, floors, enrolment = sight.current.policy, sight.floors.value, sight.enrolment.value
-    if enrolment is None or floors is None or draft.cells.get(Slot.PENDING) is not None:
+    """Latch, closed ruleset and owners' floor follow from the confirmed policy: put right what differs.
+
+    During a trial the confirmed policy is the previous one.
+    """
+    floors, enrolment = sight.floors.value, sight.enrolment.value
+    if enrolment is None or floors is None:
         return
     if sight.owners.value is not None:
         _note_owners(draft, floors, sight.owners.value)
-    if policy is None or not accounted(sight.current, floors):
-        return
     steps = len(draft.steps)
-    if policy.mode == "enforce":
+    confirmed = next((w.policy for w in (sight.current, sight.previous) if accounted(w, floors)), None)
+    if confirmed is not None and confirmed.mode == "enforce":
         try:
-            draft.put(Slot.CLOSED, closed_rules(policy).encode())
+            draft.put(Slot.CLOSED, closed_rules(confirmed).encode())
         except (UntrustedInput, WorldError) as error:
             # the ruleset of the last time still stands, and closes
             draft.tell("closed-rules.failed", why=str(error))
-        draft.put(Slot.ARMED, canonical.encode(_latch(enrolment.vm, policy, sight.current)))
-    else:
+    if floors.enforcing:
+        draft.put(Slot.ARMED, canonical.encode(_latch(enrolment.vm, floors)))
+    elif confirmed is not None:
         draft.drop(Slot.ARMED)
         draft.drop(Slot.CLOSED)
     if len(draft.steps) > steps:
-        draft.tell("latch.repaired", armed=policy.mode == "enforce", version=policy.version)
+        draft.tell("latch.repaired", armed=floors.enforcing, version=floors.policy_version)
 
 
 def _accept(sight: Sight, document: SignedDocument, *, owners: Owners, vm: str, utc_ms: int | None) -> Policy:
@@ -484,8 +486,8 @@ def _note_owners(draft: _Draft, floors: Floors | None, owners: Owners) -> None:
         )
 
 
-def _latch(vm: str, policy: Policy, weighed: Weighed) -> Armed:
-    return Armed(vm=vm, policy_version=policy.version, policy_sha256=weighed.payload_digest)
+def _latch(vm: str, floors: Floors) -> Armed:
+    return Armed(vm=vm, policy_version=floors.policy_version, policy_sha256=floors.policy_sha256)
 
 
 def _title(pending: Pending) -> dict[str, object]:

@@ -243,6 +243,22 @@ def test_latch_and_closed_ruleset_are_repaired() -> None:
             assert kinds(plan) == ["latch.repaired"]
 
 
+def test_latch_and_closed_ruleset_are_repaired_during_a_trial_too() -> None:
+    for will in (policy(6, "enforce"), policy(6, "observe")):
+        trial = on_trial(will, confirmed(policy(5, "enforce")))
+        plan = delivery.settle(
+            trial | {Slot.ARMED: None, Slot.CLOSED: None}, later(1), closed_rules=closed_rules
+        )
+        assert dict(plan.cells) == trial
+
+
+def test_a_latch_is_made_anew_where_the_policy_is_lost() -> None:
+    state = confirmed(policy(5, "enforce")) | {Slot.POLICY: None, Slot.ARMED: None}
+    plan = delivery.settle(state, NOW, closed_rules=closed_rules)
+    assert plan.cells[Slot.ARMED] == confirmed(policy(5, "enforce"))[Slot.ARMED]
+    assert judge(plan.cells).outcome is Outcome.CLOSED
+
+
 def test_a_latch_left_over_is_removed_by_the_confirmed_observe_policy() -> None:
     state = confirmed(policy(6, "observe")) | {Slot.ARMED: b"left over"}
     plan = delivery.settle(state, NOW, closed_rules=closed_rules)
