@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 import tempfile
 import time
 from pathlib import Path
 
 from demo.acts import right_place_then_moved, wrong_place
+from demo.picture import draw
 from demo.stage import data_volume
 from demo.story import NotAsTold, Story
 from testbed.failures import BedError
@@ -17,6 +19,9 @@ from testbed.provision import install_layer
 
 
 def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m demo", description=__doc__)
+    parser.add_argument("--picture", type=Path, help="draw what was told as an SVG")
+    picture = parser.parse_args().picture
     story = Story()
     begun = time.monotonic()
     story.say(
@@ -38,6 +43,8 @@ def main() -> int:
     story.say(
         f"All as told, in {time.monotonic() - begun:.0f} s.  What it does not stop: SECURITY.md, tier 0."
     )
+    if picture is not None:
+        draw(story.lines(), picture)
     return 0
 
 

@@ -18,6 +18,7 @@ class Story:
 
     def __init__(self) -> None:
         self.times: dict[str, float] = {}
+        self._said = ""
 
     def act(self, title: str) -> None:
         self._print(f"\n== {title}")
@@ -39,7 +40,12 @@ class Story:
         self.times[told] = seconds
         self._print(f" {seconds:.1f} s")
 
+    def lines(self) -> list[str]:
+        """Everything that was printed."""
+        return self._said.strip("\n").split("\n")
+
     def _print(self, text: str, end: str = "\n") -> None:
+        self._said += text + end
         sys.stdout.write(text + end)
         sys.stdout.flush()
 
