@@ -41,7 +41,7 @@ def root(tmp_path: Path) -> Path:
             "answer": "deny",
             "expected": "DE",
             "found": "FR",
-            "source": "rack-7",
+            "source": "r-7",
         },
         {"id": "host.hypervisor.match", "answer": "allow"},
         {"id": "statement.expired", "answer": "unknown"},
