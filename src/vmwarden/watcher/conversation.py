@@ -26,11 +26,18 @@ class Conversation:
         """Whether a question is open."""
         return self._asked is not None
 
-    def ask(self, challenge: Challenge, *, turn: int, now: Moment) -> bytes:
-        """The message to send; a question still open is forgotten."""
+    def ask(self, challenge: Challenge, *, turn: int, now: Moment, garbage: int = 0) -> bytes:
+        """The message to send.  It replaces a question still open, whose time runs on: the warden asks
+        again before a host's time is up, and a silent host must not gain by that.
+
+        garbage: lines discarded since the last question, which the channel forgets with this one.
+        """
         self._turn = turn
-        self._asked = now
-        self._garbage = 0
+        if self._asked is None:
+            self._asked = now
+            self._garbage = 0
+        else:
+            self._garbage += garbage
         return canonical.encode(challenge)
 
     def hear(self, message: bytes) -> RawStatement | None:

@@ -140,7 +140,8 @@ class Watcher:
 
     def _challenge(self, link: socket.socket, line: _Line, challenge: Challenge, *, turn: int) -> None:
         now = self._clock.now()
-        message = line.talk.ask(challenge, turn=turn, now=now)
+        _, garbage = (0, 0) if line.channel is None else line.channel.residue()
+        message = line.talk.ask(challenge, turn=turn, now=now, garbage=garbage)
         if line.channel is None:
             self._tell(link, line.talk.absent(line.why_not, "channel.absent", now))
             return
