@@ -5,8 +5,6 @@ import base64
 import os
 from collections.abc import Callable
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
 from vmwarden.controls.gate import NftGate
 from vmwarden.controls.power import Power
 from vmwarden.controls.services import Services
@@ -82,15 +80,9 @@ def _journal(layout: Layout, now: Moment) -> tuple[Journal, tuple[str, ...]]:
     enrolment = load(layout, now).enrolment
     if enrolment is None:
         return Unkept(), ()
-    notes: tuple[str, ...] = ()
     try:
         signer = identity_key(layout)
-    except (UntrustedInput, WorldError) as error:
-        # the record goes on; that its signer is new shows to whoever holds the enrolled key
-        signer = Ed25519PrivateKey.generate()
-        notes = (f"journal signed by a key of this run only: {error}",)
-    try:
         journal, findings = open_journal(layout.journal, signer=signer, vm=enrolment.vm, now=now)
-    except (JournalError, WorldError) as error:
-        return Unkept(str(error)), (*notes, f"no journal: {error}")
-    return journal, (*notes, *(f"{finding.id}: {finding.found}" for finding in findings))
+    except (UntrustedInput, JournalError, WorldError) as error:
+        return Unkept(str(error)), (f"no journal: {error}",)
+    return journal, tuple(f"{finding.id}: {finding.found}" for finding in findings)

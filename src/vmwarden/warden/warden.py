@@ -28,6 +28,7 @@ from vmwarden.ports.journal import Journal
 from vmwarden.rules import canonical, instant, lease
 from vmwarden.rules.duration import milliseconds
 from vmwarden.rules.escalate import new_epoch
+from vmwarden.rules.quota import Spent, spend
 from vmwarden.rules.trusted_time import advance, utc
 
 #: between computing a lease and the kernel holding it; the largest seen was 0.34 ms (reference of the gate)
@@ -44,6 +45,8 @@ AGE_STEP_MS = 30_000
 
 #: before enrolment nobody can address this VM
 _NOBODY = Audience(vm="nobody", generation=1)
+#: records that the watcher can cause as often as it likes
+_CAUSED_BY_WATCHER = frozenset(("event", "watcher.connected", "watcher.lost", "decision.changed"))
 _TO_WARDEN = cast("type[ToWarden]", ToWarden)
 
 
@@ -130,6 +133,7 @@ class Warden:
         self._watcher = False
         self._journal_ok = True
         self._gate_failed = False
+        self._spent: dict[str, Spent] = {}
         self._told: tuple[object, ...] = ()
 
     # -- life ------------------------------------------------------------------------------------
@@ -140,6 +144,7 @@ class Warden:
         self._floor_ms = self._state.floor_ms()
         self._escalation = self._state.escalation()
         self._record("warden.started", {"observe_only": self._observe_only, "notes": list(self._notes)}, now)
+        self._sign(now)
         self.reload()
 
     def reload(self) -> None:
@@ -397,6 +402,7 @@ class Warden:
         self._taken, self._taken_at = posture, now
         if self.enforcing:
             self._record("posture.taken", {"posture": posture}, now)
+            self._sign(now)
 
     def _remember(self, before: Escalation, now: Moment) -> None:
         changed = (before.incidents, before.allowed, before.posture) != (
@@ -462,6 +468,11 @@ class Warden:
 
     def _record(self, kind: str, body: dict[str, Any], now: Moment) -> bool:
         """False when the journal did not take it."""
+        if kind in _CAUSED_BY_WATCHER:
+            self._spent[kind], withheld = spend(self._spent.get(kind), now)
+            if withheld is None:
+                return True
+            body = {**body, "withheld": withheld} if withheld else body
         try:
             self._journal.append(kind, body, now)
         except JournalError as error:
@@ -471,6 +482,13 @@ class Warden:
             return False
         self._journal_ok = True
         return True
+
+    def _sign(self, now: Moment) -> None:
+        """Keep the signature over the journal as it stands: at boot and with every posture."""
+        try:
+            self._journal.checkpoint(now)
+        except JournalError:
+            pass  # _record has said so, or will with its next record
 
     def _utc(self, now: Moment) -> int | None:
         return utc(now, self._book.anchor, self._floor_ms)
