@@ -30,6 +30,7 @@ class Slot(StrEnum):
     CLOSED = "closed-rules"
     FLOORS = "floors"
     INCIDENTS = "incidents"
+    UNRECORDED = "unrecorded"
     LOCK = "lock"
 
 
@@ -56,7 +57,7 @@ class Session(Wire, frozen=True, kw_only=True):
     opened_boot_ms: int | None = None
 
 
-class Pending(Wire, frozen=True, kw_only=True):
+class Pending(Wire, frozen=True, kw_only=True, tag_field="format", tag="vmwarden.pending/1"):
     """An application of a policy that is under way; written before the policy becomes current.
 
     state: trial until somebody confirms, then confirmed until everything that follows from it is on disk.
@@ -64,7 +65,6 @@ class Pending(Wire, frozen=True, kw_only=True):
     deadline_boot_ms: CLOCK_BOOTTIME of the boot boot_id at which a trial is over.
     """
 
-    format: Literal["vmwarden.pending/1"] = "vmwarden.pending/1"
     state: Literal["trial", "confirmed"]
     document: Sha256
     previous: Sha256 | None = None
@@ -78,24 +78,22 @@ class Pending(Wire, frozen=True, kw_only=True):
     session: Session = Session()
 
 
-class Armed(Wire, frozen=True, kw_only=True):
+class Armed(Wire, frozen=True, kw_only=True, tag_field="format", tag="vmwarden.armed/1"):
     """The latch.  That the file is there is what counts; its content says what armed it, a second copy of
     what Floors remembers."""
 
-    format: Literal["vmwarden.armed/1"] = "vmwarden.armed/1"
     vm: Name
     policy_version: int
     policy_sha256: Sha256
 
 
-class Floors(Wire, frozen=True, kw_only=True):
+class Floors(Wire, frozen=True, kw_only=True, tag_field="format", tag="vmwarden.floors/1"):
     """What never goes down on this VM.
 
     policy_version, policy_sha256: the last confirmed policy and the digest of its payload; 0 and "" before
     the first.  enforcing: whether that policy enforces.  time_utc_ms: authenticated time that has passed.
     """
 
-    format: Literal["vmwarden.floors/1"] = "vmwarden.floors/1"
     policy_version: Annotated[int, Meta(ge=0, le=2**53)] = 0
     policy_sha256: Annotated[str, Meta(pattern=r"^([0-9a-f]{64})?$")] = ""
     enforcing: bool = False
@@ -103,13 +101,12 @@ class Floors(Wire, frozen=True, kw_only=True):
     time_utc_ms: Annotated[int, Meta(ge=0, le=2**53)] = 0
 
 
-class PurgeOrder(Wire, frozen=True, kw_only=True):
+class PurgeOrder(Wire, frozen=True, kw_only=True, tag_field="format", tag="vmwarden.purge/1"):
     """The owners' word that this life of a VM's name is over.
 
     identity: SHA256 fingerprint of the VM's identity key, so that an order counts for one enrolment only.
     """
 
-    format: Literal["vmwarden.purge/1"] = "vmwarden.purge/1"
     vm: Name
     generation: Annotated[int, Meta(ge=1, le=2**31)]
     identity: Annotated[str, Meta(pattern=r"^SHA256:[A-Za-z0-9+/]{43}$")]
@@ -169,3 +166,24 @@ class Change(msgspec.Struct, frozen=True):
 
     kind: str
     body: dict[str, Any]
+
+
+class Happened(Wire, frozen=True, kw_only=True):
+    """A change and when it was made."""
+
+    kind: str
+    body: dict[str, Any]
+    utc_ms: int
+    boot_ms: int
+    boot_id: str
+
+
+class Unrecorded(Wire, frozen=True, kw_only=True):
+    """Changes that commands made and the warden has not written into its journal yet, oldest first.
+
+    forgotten: how many older ones had no room.
+    """
+
+    format: Literal["vmwarden.unrecorded/1"] = "vmwarden.unrecorded/1"
+    changes: tuple[Happened, ...] = ()
+    forgotten: Annotated[int, Meta(ge=0)] = 0

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The record."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from msgspec import Meta
 
@@ -76,7 +76,7 @@ class Checkpoint(Wire, frozen=True, kw_only=True):
     note: str
 
 
-class JournalBase(Wire, frozen=True, kw_only=True):
+class JournalBase(Wire, frozen=True, kw_only=True, tag_field="format", tag="vmwarden.journal/1"):
     """What a journal file stands on.
 
     origin: names the log in its checkpoints (rules.checkpoint).  key: OpenSSH public key line of the
@@ -84,7 +84,6 @@ class JournalBase(Wire, frozen=True, kw_only=True):
     segments.  frontier: the hashes that stand for all records before first_seq, largest subtree first.
     """
 
-    format: Literal["vmwarden.journal/1"] = "vmwarden.journal/1"
     origin: Annotated[str, Meta(min_length=1, max_length=128)]
     key: Annotated[str, Meta(max_length=128)]
     first_seq: Annotated[int, Meta(ge=0, le=2**53)] = 0

@@ -41,7 +41,7 @@ class RawStatement(Wire, frozen=True, kw_only=True, tag="statement"):
 
 
 class Gathered(Wire, frozen=True, kw_only=True, tag="gathered"):
-    """watcher -> warden: the local sources of this turn have spoken.  waiting: hosts that may still answer."""
+    """watcher -> warden: local sources of this turn have spoken.  waiting: hosts that may yet answer."""
 
     turn: Annotated[int, Meta(ge=0)]
     waiting: Annotated[int, Meta(ge=0, le=64)] = 0

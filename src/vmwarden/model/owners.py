@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Who owns this VM."""
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from msgspec import Meta
 
@@ -25,14 +25,13 @@ class OwnerKey(Wire, frozen=True, kw_only=True):
     key: PersonKey
 
 
-class Owners(Wire, frozen=True, kw_only=True):
+class Owners(Wire, frozen=True, kw_only=True, tag_field="format", tag="vmwarden.owners/1"):
     """/etc/vmwarden/owners.json: keys, and how many of them have to sign what.
 
     version: goes up by exactly one with each rotation; a successor is signed by the old and by the new
     threshold.
     """
 
-    format: Literal["vmwarden.owners/1"] = "vmwarden.owners/1"
     version: Annotated[int, Meta(ge=1)]
     keys: Annotated[tuple[OwnerKey, ...], Meta(min_length=1, max_length=32)]
     policy_threshold: Annotated[int, Meta(ge=1, le=32)] = 1

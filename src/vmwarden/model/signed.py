@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """A document with the signatures of people."""
 
-from typing import Literal
-
 from vmwarden.model.wire import Wire
 
 #: SSHSIG namespaces: a signature made for one purpose is worthless for another
@@ -11,12 +9,11 @@ OWNERS_NAMESPACE = "owners@vmwarden"
 PURGE_NAMESPACE = "purge@vmwarden"
 
 
-class SignedDocument(Wire, frozen=True, kw_only=True):
+class SignedDocument(Wire, frozen=True, kw_only=True, tag_field="format", tag="vmwarden.signed/1"):
     """What people sign: the exact canonical bytes and armored SSHSIG signatures over them.
 
     payload: canonical JSON as text; signatures cover its UTF-8 bytes.
     """
 
-    format: Literal["vmwarden.signed/1"] = "vmwarden.signed/1"
     payload: str
     signatures: tuple[str, ...] = ()

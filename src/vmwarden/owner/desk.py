@@ -36,7 +36,7 @@ def open_any(file: str) -> Opened:
     Raises UntrustedInput with every mistake of a YAML policy; and what read raises.
     """
     data = read(Path(file), trust.SIGNED_BYTES)
-    if data.startswith(b'{"payload":'):
+    if data.startswith(b'{"format":"vmwarden.signed/'):
         return opened(trust.read_signed(data))
     report = check(file)
     if report.policy is None:

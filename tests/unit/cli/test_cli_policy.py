@@ -184,8 +184,8 @@ def test_what_cannot_be_meant_is_a_usage_error(desk: Path, arguments: tuple[str,
 
 
 def test_files_that_are_not_there_or_not_what_they_should_be(desk: Path) -> None:
-    (desk / "huge.json").write_bytes(b'{"payload":' + b" " * trust.SIGNED_BYTES)
-    (desk / "torn.json").write_bytes(b'{"payload":"{}","signatures":[]')
+    (desk / "huge.json").write_bytes(b'{"format":"vmwarden.signed/1","payload":' + b" " * trust.SIGNED_BYTES)
+    (desk / "torn.json").write_bytes(b'{"format":"vmwarden.signed/1","payload":"{}","signatures":[]')
     for file, error in (("none.yaml", FileAbsent), ("huge.json", TooLarge), ("torn.json", Malformed)):
         with pytest.raises(error):
             _run("show", file)
