@@ -34,13 +34,11 @@ def decide(
     on the policy's period.  failing, sources: for the circuit-breaker, names of the sources that fail
     in this turn and how many there are.
     """
-    judged = {verdict.fence for verdict in verdicts}
-    missing = tuple(
-        Verdict(fence=name, answer=Answer.UNKNOWN, findings=(_not_judged(name),))
-        for name, _ in clauses(policy)
-        if name not in judged
+    judged = [verdict.fence for verdict in verdicts]
+    missing = [name for name, _ in clauses(policy) if name not in judged]
+    verdicts += tuple(
+        [Verdict(fence=name, answer=Answer.UNKNOWN, findings=(_not_judged(name),)) for name in missing]
     )
-    verdicts += missing
     step = escalate.step(policy, verdicts, before, now, failing=failing, sources=sources)
     lease_until = None
     if step.posture in _MAY_BE_OPEN:
@@ -61,7 +59,7 @@ def decide(
 
 def answer(verdicts: tuple[Verdict, ...]) -> Answer:
     """The sum: deny over unknown over allow; allow where there is no fence."""
-    answers = {verdict.answer for verdict in verdicts}
+    answers = [verdict.answer for verdict in verdicts]
     if Answer.DENY in answers:
         return Answer.DENY
     return Answer.UNKNOWN if Answer.UNKNOWN in answers else Answer.ALLOW

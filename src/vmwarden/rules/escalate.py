@@ -98,23 +98,26 @@ def step(
     before = begin(before, now)
     answers = {verdict.fence: verdict.answer for verdict in verdicts}
     open_incidents = {incident.fence: incident for incident in before.incidents}
-    fences = clauses(policy)
-    allowed = tuple(name for name, _ in fences if name in before.allowed or answers.get(name) is Answer.ALLOW)
+    allowed: list[str] = []
     incidents: list[Incident] = []
     calls: list[_Call] = []
-    for name, clause in fences:
+    for name, clause in clauses(policy):
         answer = answers.get(name, Answer.UNKNOWN)
+        may_wait = answer is Answer.ALLOW or name in before.allowed
+        if may_wait:
+            allowed.append(name)
         was = open_incidents.get(name)
         state, age = MOVES[_state(was, now), answer]
-        incident = _aged(name, was, state, age, name in allowed, now)
+        incident = _aged(name, was, state, age, may_wait, now)
         if incident is not None:
             incidents.append(incident)
-            calls.append(_call(clause, incident, state, answer, name in allowed, now))
+            calls.append(_call(clause, incident, state, answer, may_wait, now))
 
     posture = Posture.OPEN
+    findings: list[Finding] = []
     for call in calls:
         posture = stricter(posture, call.posture)
-    findings = [finding for call in calls for finding in call.findings]
+        findings += call.findings
     if posture is Posture.POWEROFF and _breaks(failing, sources):
         posture = Posture.QUARANTINED
         findings.append(
@@ -129,7 +132,7 @@ def step(
         boot_id=before.boot_id,
         epoch=before.epoch,
         incidents=tuple(incidents),
-        allowed=allowed,
+        allowed=tuple(allowed),
         posture=posture,
     )
     return Step(

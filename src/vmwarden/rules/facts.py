@@ -7,8 +7,10 @@ count is kept with the reason.  The order in which evidence comes never matters.
 
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from operator import attrgetter
+from typing import NamedTuple
 
 import msgspec
 
@@ -41,6 +43,10 @@ UNDATED = "evidence.undated"
 ISSUED_TOO_LONG_AGO = "evidence.issued-too-long-ago"
 TIME_UNKNOWN = "evidence.time-unknown"
 
+# Looked up once: on Python 3.11 a member of an enumeration costs more than the comparison with it.
+_POSTAL_CODE, _COMPLIANCE, _CITY = Subject.POSTAL_CODE, Subject.COMPLIANCE, Subject.CITY
+_KNOWN = Standing.KNOWN
+
 _NUMBERS = (Subject.CLOCK, Subject.RTC_OFFSET)
 _CODES = (Subject.COUNTRY, Subject.SUBDIVISION)
 _AS_WRITTEN = frozenset(Subject) - {
@@ -54,6 +60,10 @@ _AS_WRITTEN = frozenset(Subject) - {
 _NOBODY = {""}
 
 _id, _proof, _signer = attrgetter("id"), attrgetter("proof"), attrgetter("signer")
+_strength = _STRENGTH.__getitem__
+
+# CLOCK_BOOTTIME that nothing reaches, and that everything has passed: 2**63 ms are 292 million years
+_FOR_EVER, _NEVER = 2**63, -(2**63)
 
 
 def reaches(proof: Proof, at_least: Proof) -> bool:
@@ -68,17 +78,20 @@ def normalise(subject: Subject, value: Value, country: str = "") -> Value:
     """
     if subject in _AS_WRITTEN:
         return value or None if isinstance(value, str) else None
-    if subject is Subject.POSTAL_CODE:
+    if subject in _CODES:
+        return (value.strip().upper() or None) if isinstance(value, str) else None
+    if subject is _POSTAL_CODE:
         return (postal.normalise(country, value) or None) if isinstance(value, str) else None
-    if subject is Subject.COMPLIANCE:
+    if subject is _COMPLIANCE:
         return tuple(sorted(set(value))) if isinstance(value, tuple) else None
-    if isinstance(value, str):
-        if subject is Subject.CITY:
-            value = " ".join(unicodedata.normalize("NFC", value).casefold().split())
-        elif subject in _CODES:
-            value = value.strip().upper()
-        return value or None
-    return value if subject in _NUMBERS and isinstance(value, int) else None
+    if subject is _CITY:
+        return _city(value) or None if isinstance(value, str) else None
+    return (value or None) if isinstance(value, str) else value if isinstance(value, int) else None
+
+
+@lru_cache(maxsize=256)
+def _city(value: str) -> str:
+    return " ".join(unicodedata.normalize("NFC", value).casefold().split())
 
 
 def by_subject(evidence: Iterable[Evidence]) -> dict[Subject, list[Evidence]]:
@@ -97,6 +110,22 @@ def ordered(evidence: Iterable[Evidence]) -> tuple[Evidence, ...]:
     return tuple(pieces)
 
 
+class Terms(NamedTuple):
+    """On what terms evidence counts.
+
+    utc_ms: rules.trusted_time.utc, None = unknown.  recheck_ms: greatest age since we saw it, on
+    CLOCK_BOOTTIME.  issued_within_ms: greatest age of the issuer's own stamp; None = any.
+    agree: how many different keys the caller wants; only good_until_boot_ms depends on it.
+    """
+
+    at_least: Proof
+    now: Moment
+    utc_ms: int | None
+    recheck_ms: int
+    issued_within_ms: int | None
+    agree: int = 1
+
+
 def establish(
     evidence: Iterable[Evidence],
     subject: Subject,
@@ -109,12 +138,13 @@ def establish(
     agree: int = 1,
     country: str = "",
 ) -> Fact:
-    """The fact on subject.
+    """weigh, for a caller with evidence on all subjects and a single question."""
+    terms = Terms(at_least, now, utc_ms, recheck_ms, issued_within_ms, agree)
+    return weigh([piece for piece in evidence if piece.subject == subject], subject, terms, country)
 
-    utc_ms: rules.trusted_time.utc, None = unknown.  recheck_ms: greatest age since we saw it, on
-    CLOCK_BOOTTIME.  issued_within_ms: greatest age of the issuer's own stamp; None = any.
-    agree: how many different keys the caller wants; only good_until_boot_ms depends on it.
-    country: for the normal form of postal codes.
+
+def weigh(evidence: Sequence[Evidence], subject: Subject, terms: Terms, country: str = "") -> Fact:
+    """The fact on subject; all evidence is on it.  country: for the normal form of postal codes.
 
     Two pieces that count and differ make it contradicted, also two of one source and one key: a newer
     piece does not silently replace an older one here.  The caller's store drops a source's earlier
@@ -122,12 +152,13 @@ def establish(
     Labels (host.compliance) do not contradict one another here: value is what every piece names, and
     evidence has them all.
     """
+    at_least, now, _, recheck_ms, within_ms, agree = terms
+    boot_ms, enough = now.boot_ms, _REACHED_BY[at_least]
     pieces: list[Evidence] = []
     values: list[Value] = []
     ends: list[int] = []
     discounted: list[tuple[Evidence, str]] = []
-    enough = _REACHED_BY[at_least]
-    for piece in ordered([e for e in evidence if e.subject == subject]):
+    for piece in evidence if len(evidence) < 2 else ordered(evidence):
         if piece.unavailable:
             reason = piece.finding or UNAVAILABLE
         elif piece.proof not in enough:
@@ -135,13 +166,18 @@ def establish(
         elif (value := normalise(subject, piece.value, country)) is None:
             reason = UNUSABLE
         else:
-            end = _end(piece, now, utc_ms, recheck_ms, issued_within_ms)
-            if end is not None and end >= now.boot_ms >= piece.observed_boot_ms:
+            seen = piece.observed_boot_ms
+            end = seen + recheck_ms
+            if piece.valid_until_ms is not None or within_ms is not None:
+                period_ends = _end_of_period(piece, terms)
+                if period_ends < end:
+                    end = period_ends
+            if seen <= boot_ms <= end:
                 pieces.append(piece)
                 values.append(value)
                 ends.append(end)
                 continue
-            reason = _too_late(piece, now, utc_ms, recheck_ms, issued_within_ms)
+            reason = _too_late(piece, terms)
         discounted.append((piece, reason))
 
     if not pieces:
@@ -162,9 +198,9 @@ def establish(
     return Fact(
         subject=subject,
         at_least=at_least,
-        standing=Standing.KNOWN,
+        standing=_KNOWN,
         value=value,
-        proof=max(map(_proof, pieces), key=_STRENGTH.__getitem__),
+        proof=max(map(_proof, pieces), key=_strength),
         signers=tuple(sorted({*map(_signer, pieces)} - _NOBODY)),
         evidence=tuple(pieces),
         discounted=tuple(discounted),
@@ -172,50 +208,47 @@ def establish(
     )
 
 
-def _end(
-    piece: Evidence, now: Moment, utc_ms: int | None, recheck_ms: int, within_ms: int | None
-) -> int | None:
-    """The last CLOCK_BOOTTIME at which a piece counts; None if no clock can judge its period."""
-    seen = piece.observed_boot_ms
-    end = seen + recheck_ms
+def _end_of_period(piece: Evidence, terms: Terms) -> int:
+    """The last CLOCK_BOOTTIME within its own period and within terms.issued_within_ms.
+
+    _NEVER if there is no clock to judge the period by, or no stamp to judge its age by.
+    """
+    _, now, utc_ms, _, within_ms, _ = terms
     until, issued = piece.valid_until_ms, piece.issued_at_ms
-    if until is None and within_ms is None:
-        return end
     if piece.proof in _NONCE_BOUND:
-        # Its stamp was made for our question: its own lifetime runs from when we saw it.
-        lead = None if issued is None else seen - issued
-        if within_ms is not None and seen + within_ms < end:
-            end = seen + within_ms
+        # Its stamp was made for our question: whatever it says, that was when we saw it.
+        lead = None if issued is None else piece.observed_boot_ms - issued
+        end = _FOR_EVER if within_ms is None else piece.observed_boot_ms + within_ms
+    elif utc_ms is None:
+        return _NEVER
     else:
-        if utc_ms is None:
-            return None
         lead = now.boot_ms - utc_ms
-        if within_ms is not None:
-            if issued is None:
-                return None
-            if issued + within_ms + lead < end:
-                end = issued + within_ms + lead
-    if until is not None and lead is not None and until + lead <= end:
-        end = until + lead - 1
-    return end
+        if within_ms is None:
+            end = _FOR_EVER
+        elif issued is None:
+            return _NEVER
+        else:
+            end = issued + within_ms + lead
+    if until is None or lead is None:
+        return end
+    return min(end, until + lead - 1)
 
 
-def _too_late(
-    piece: Evidence, now: Moment, utc_ms: int | None, recheck_ms: int, within_ms: int | None
-) -> str:
+def _too_late(piece: Evidence, terms: Terms) -> str:
     """Why a piece does not count that would if time did not pass: the finding id."""
-    age_ms = now.boot_ms - piece.observed_boot_ms
+    age_ms = terms.now.boot_ms - piece.observed_boot_ms
     if age_ms < 0:
         return OTHER_BOOT
-    if age_ms > recheck_ms:
+    if age_ms > terms.recheck_ms:
         return STALE
-    bound = piece.proof in _NONCE_BOUND
-    if not bound and within_ms is not None and piece.issued_at_ms is None:
-        return UNDATED
-    if not bound and utc_ms is None:
-        return TIME_UNKNOWN
-    end_of_period = _end(piece, now, utc_ms, recheck_ms, None)
-    return EXPIRED if end_of_period is not None and end_of_period < now.boot_ms else ISSUED_TOO_LONG_AGO
+    if piece.proof not in _NONCE_BOUND:
+        if terms.issued_within_ms is not None and piece.issued_at_ms is None:
+            return UNDATED
+        if terms.utc_ms is None:
+            return TIME_UNKNOWN
+    of_its_own = terms._replace(issued_within_ms=None)
+    expired = piece.valid_until_ms is not None and _end_of_period(piece, of_its_own) < terms.now.boot_ms
+    return EXPIRED if expired else ISSUED_TOO_LONG_AGO
 
 
 def _good_until(pieces: list[Evidence], ends: list[int], agree: int) -> int:

@@ -212,6 +212,7 @@ def _bare(text: str) -> str:
 _DROPPED = frozenset({"Zs", "Zl", "Zp", "Pd", "Cc", "Cf"})
 
 
+@lru_cache(maxsize=1024)
 def matches(pattern: str, country: str, code: str) -> bool:
     """Whether a code of this country fits a pattern: the same code, or the beginning before a "*".
 

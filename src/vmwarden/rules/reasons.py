@@ -15,7 +15,6 @@ MISMATCH = "mismatch"
 UNKNOWN = "unknown"
 TOO_WEAK = "too-weak"
 CONTRADICTED = "contradicted"
-DISAGREE = "disagree"
 
 _source = attrgetter("source")
 
@@ -28,7 +27,7 @@ def finding(
 ) -> Finding:
     """One finding on one subject; its id is "<subject>.<kind>"."""
     return Finding(
-        id=f"{subject}.{kind}",
+        id=subject + "." + kind,
         answer=answer,
         subject=subject,
         expected=expected,

@@ -27,6 +27,10 @@ _FIELDS = (
     (Subject.BUILDING, "buildings"),
 )
 
+# Looked up once: on Python 3.11 a member of an enumeration costs more than the comparison with it.
+_ALLOW, _DENY, _UNKNOWN = Answer.ALLOW, Answer.DENY, Answer.UNKNOWN
+_COUNTRY, _POSTAL_CODE = Subject.COUNTRY, Subject.POSTAL_CODE
+
 #: Until when (CLOCK_BOOTTIME) something holds, or the answer that it does not.
 _Holds = int | Answer
 
@@ -40,14 +44,14 @@ def judge(clause: Place, evidence: tuple[Evidence, ...], *, now: Moment, utc_ms:
     case = _Case(clause, evidence, now, utc_ms)
     entries = [case.entry(entry) for entry in clause.any_of]
     until = [end for end in entries if isinstance(end, int)]
-    refusal = Answer.UNKNOWN if Answer.UNKNOWN in entries else Answer.DENY
+    refusal = _UNKNOWN if _UNKNOWN in entries else _DENY
     if not entries:
         case.findings.append(
-            Finding(id="place.no-entries", answer=Answer.DENY, expected="an accepted place", found="none")
+            Finding(id="place.no-entries", answer=_DENY, expected="an accepted place", found="none")
         )
     return Verdict(
         fence=FENCE,
-        answer=Answer.ALLOW if until else refusal,
+        answer=_ALLOW if until else refusal,
         findings=tuple(dict.fromkeys(case.findings)),
         good_until_boot_ms=max(until, default=None),  # of the entry that lasts longest
     )
@@ -73,14 +77,17 @@ class _Case:
     def __init__(
         self, clause: Place, evidence: tuple[Evidence, ...], now: Moment, utc_ms: int | None
     ) -> None:
-        self._agree = clause.agree
-        self._at_least = Proof(clause.proof)
-        self._evidence = facts.by_subject(evidence)
-        self._now = now
-        self._utc_ms = utc_ms
-        self._recheck_ms = cached_milliseconds(clause.recheck)
         within = clause.issued_within
-        self._within_ms = None if within is None else cached_milliseconds(within)
+        self._agree = clause.agree
+        self._terms = facts.Terms(
+            at_least=Proof(clause.proof),
+            now=now,
+            utc_ms=utc_ms,
+            recheck_ms=cached_milliseconds(clause.recheck),
+            issued_within_ms=None if within is None else cached_milliseconds(within),
+            agree=clause.agree,
+        )
+        self._evidence = facts.by_subject(evidence)
         self._weighed: dict[tuple[Subject, str], _Weighed] = {}
         self.findings = reasons.refused_statements(self._evidence.get(Subject.STATEMENT, ()))
 
@@ -88,28 +95,26 @@ class _Case:
         """Every listed field, all of them judged."""
         fields: list[_Holds] = []
         for subject, wanted, expected in _listed(entry):
-            if subject is Subject.POSTAL_CODE:
+            if subject is _POSTAL_CODE:
                 fields.append(self._postal(entry, wanted, expected))
             else:
                 weighed = self._weighed.get((subject, "")) or self._weigh(subject)
                 fields.append(self._field(weighed, weighed.value in wanted, expected))
-        if Answer.DENY in fields:
-            return Answer.DENY
-        if Answer.UNKNOWN in fields:
-            return Answer.UNKNOWN
+        if _DENY in fields:
+            return _DENY
+        if _UNKNOWN in fields:
+            return _UNKNOWN
         if not fields:
             # An AND of nothing would allow every place.
             self.findings.append(
-                Finding(
-                    id="place.empty-entry", answer=Answer.UNKNOWN, expected="a listed field", found="none"
-                )
+                Finding(id="place.empty-entry", answer=_UNKNOWN, expected="a listed field", found="none")
             )
-            return Answer.UNKNOWN
+            return _UNKNOWN
         return min([end for end in fields if isinstance(end, int)])
 
     def _postal(self, entry: PlaceEntry, patterns: tuple[Value, ...], expected: str) -> _Holds:
         """Postal codes mean something only within a country: the one that is, else the entry's."""
-        where = self._weighed.get((Subject.COUNTRY, "")) or self._weigh(Subject.COUNTRY)
+        where = self._weighed.get((_COUNTRY, "")) or self._weigh(_COUNTRY)
         country_holds: _Holds | None = None
         if entry.country is None:
             # Then the country has to be known, whichever it is.
@@ -117,9 +122,7 @@ class _Case:
             if isinstance(country_holds, Answer):
                 return country_holds
         country = str(where.value or entry.country)
-        weighed = self._weighed.get((Subject.POSTAL_CODE, country)) or self._weigh(
-            Subject.POSTAL_CODE, country
-        )
+        weighed = self._weighed.get((_POSTAL_CODE, country)) or self._weigh(_POSTAL_CODE, country)
         code = str(weighed.value or "")
         matched = any(postal.matches(str(pattern), entry.country or country, code) for pattern in patterns)
         holds = self._field(weighed, matched, expected)
@@ -133,21 +136,21 @@ class _Case:
             # One trusted claim of a wrong place is enough; agree is about being right.
             self.findings.append(
                 Finding(
-                    id=f"{weighed.subject}.mismatch",
-                    answer=Answer.DENY,
+                    id=weighed.subject + ".mismatch",
+                    answer=_DENY,
                     subject=weighed.subject,
                     expected=expected,
                     found=weighed.text,
                     source=weighed.source,
                 )
             )
-            return Answer.DENY
+            return _DENY
         if weighed.holds_until is None:
             return self._given(weighed, expected)
         self.findings.append(
             Finding(
-                id=f"{weighed.subject}.match",
-                answer=Answer.ALLOW,
+                id=weighed.subject + ".match",
+                answer=_ALLOW,
                 subject=weighed.subject,
                 expected=expected,
                 found=weighed.text,
@@ -163,32 +166,22 @@ class _Case:
         if weighed.value is None:
             self.findings += reasons.unestablished(weighed.fact, expected)
             contradicted = weighed.fact.standing is Standing.CONTRADICTED
-            return Answer.DENY if contradicted else Answer.UNKNOWN
+            return _DENY if contradicted else _UNKNOWN
         keys = len(weighed.fact.signers)
         self.findings.append(
             Finding(
-                id=f"{weighed.subject}.disagree",
-                answer=Answer.UNKNOWN,
+                id=weighed.subject + ".disagree",
+                answer=_UNKNOWN,
                 subject=weighed.subject,
                 expected=f"{expected}, by {self._agree} different keys",
                 found=f"{weighed.text}, by {keys}" + ("" if keys else " (declared claims carry no key)"),
                 source=weighed.source,
             )
         )
-        return Answer.UNKNOWN
+        return _UNKNOWN
 
     def _weigh(self, subject: Subject, country: str = "") -> _Weighed:
-        fact = facts.establish(
-            self._evidence.get(subject, ()),
-            subject,
-            at_least=self._at_least,
-            now=self._now,
-            utc_ms=self._utc_ms,
-            recheck_ms=self._recheck_ms,
-            issued_within_ms=self._within_ms,
-            agree=self._agree,
-            country=country,
-        )
+        fact = facts.weigh(self._evidence.get(subject, ()), subject, self._terms, country)
         enough = self._agree <= 1 or len(fact.signers) >= self._agree
         weighed = self._weighed[subject, country] = _Weighed(
             fact=fact,
@@ -213,7 +206,7 @@ def _listed(entry: PlaceEntry) -> tuple[tuple[Subject, tuple[Value, ...], str], 
         texts: tuple[str, ...] = (listed,) if isinstance(listed, str) else listed or ()
         if texts:
             wanted = tuple(
-                text if subject is Subject.POSTAL_CODE else facts.normalise(subject, text) for text in texts
+                text if subject is _POSTAL_CODE else facts.normalise(subject, text) for text in texts
             )
             rows.append((subject, wanted, " or ".join(texts)))
     return tuple(rows)

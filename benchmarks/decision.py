@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What one decision costs: evidence in, posture and lease out.
+
+The policy and the evidence are of ordinary size: a place with five entries, a host with three
+predicates, 25 pieces of evidence from two statements and DMI.  Nothing is remembered from one decision
+to the next but the escalation, and the clock moves, as in a warden that lives.
+
+Paired rounds: each round times a batch of decisions and a batch of the baseline, in an order that
+changes.  The baseline is reading the same 25 pieces from their canonical bytes, which the warden has to
+do anyway; the ratio says what is the machine's and what is ours.
+
+    python -m benchmarks.decision --rounds 200
+"""
+
+import argparse
+import random
+import time
+from collections.abc import Callable
+
+import msgspec
+
+from benchmarks.figure import Figure, median_interval
+from vmwarden.model.escalation import Escalation
+from vmwarden.model.evidence import Evidence, Proof, Subject, Value
+from vmwarden.model.message import MESSAGE_BYTES
+from vmwarden.model.policy import Facility, Host, HostClause, Place, PlaceEntry, Policy
+from vmwarden.model.posture import Posture
+from vmwarden.rules import canonical
+from vmwarden.rules.decide import decide
+from vmwarden.rules.derive import derive
+from vmwarden.rules.judge import judge
+from vmwarden.rules.lease import milliseconds
+from vmwarden.testing.claims import NOW, claim, guarding
+
+BUDGET_US = 100.0
+BATCH = 20
+_SEED = 20261123
+_STATED: dict[Subject, Value] = {
+    Subject.HOST_ID: "rack-7",
+    Subject.HOST_NAME: "rack-7.example",
+    Subject.COUNTRY: "DE",
+    Subject.CITY: "Berlin",
+    Subject.POSTAL_CODE: "10115",
+    Subject.TIME_ZONE: "Europe/Berlin",
+    Subject.BUILDING: "B1",
+    Subject.HYPERVISOR: "kvm",
+    Subject.HYPERVISOR_VERSION: "7.2.9",
+    Subject.COMPLIANCE: ("c5", "iso27001"),
+}
+_DECLARED: dict[Subject, Value] = {
+    Subject.PLATFORM: "qemu",
+    Subject.HYPERVISOR: "kvm",
+    Subject.PRODUCT: "Standard PC",
+    Subject.FIRMWARE: "SeaBIOS",
+    Subject.RTC_OFFSET: 0,
+}
+
+
+def policy() -> Policy:
+    """Five places, the first of which it is; three predicates on the host."""
+    place = Place(
+        any_of=(
+            PlaceEntry(country="DE", postal_codes=("10*", "603*"), time_zones=("Europe/Berlin",)),
+            PlaceEntry(country="NL"),
+            PlaceEntry(country="FR", cities=("Paris",)),
+            PlaceEntry(country="AT", postal_codes=("1010", "1020")),
+            PlaceEntry(country="BE", time_zones=("Europe/Brussels",)),
+        ),
+        issued_within="24h",
+    )
+    host = Host(
+        all_of=(
+            HostClause(fact="host.hypervisor", in_=("kvm",)),
+            HostClause(fact="host.compliance", contains="iso27001", proof="signed"),
+            HostClause(fact="host.hypervisor_version", at_least="7.2", proof="signed"),
+        )
+    )
+    return guarding(place=place, host=host)
+
+
+def evidence() -> tuple[Evidence, ...]:
+    """A static and a fresh statement of one host, and what DMI says."""
+    return (
+        *(claim(subject, value) for subject, value in _STATED.items()),
+        *(claim(s, v, source="virtio-serial", proof=Proof.FRESH) for s, v in _STATED.items()),
+        *(claim(s, v, source="dmi", proof=Proof.DECLARED, lasts_ms=None) for s, v in _DECLARED.items()),
+    )
+
+
+class _Turns:
+    """A warden's turns, one after the other."""
+
+    def __init__(self) -> None:
+        self._policy, self._evidence = policy(), evidence()
+        self._facilities: tuple[Facility, ...] = ()
+        self._escalation = Escalation()
+        self._now = NOW
+
+    def turn(self) -> int:
+        """One decision; the lease that follows from it, milliseconds."""
+        now = self._now = msgspec.structs.replace(
+            self._now, boot_ms=self._now.boot_ms + 1, utc_ms=self._now.utc_ms + 1
+        )
+        if now.boot_ms > NOW.boot_ms + 30_000:
+            self._now = NOW
+        everything = self._evidence + derive(self._evidence, self._facilities)
+        verdicts = judge(self._policy, everything, now=now, utc_ms=now.utc_ms)
+        decision, self._escalation = decide(
+            self._policy, verdicts, self._escalation, now=now, utc_ms=now.utc_ms, sources=3
+        )
+        if decision.posture is not Posture.OPEN:
+            raise RuntimeError(f"the benchmark's own policy does not open: {decision}")
+        return milliseconds(decision, self._policy, now=now, uncertainty_ms=5)
+
+
+def run(rounds: int) -> list[Figure]:
+    """Two figures: a decision in microseconds beside its budget, and in units of the baseline."""
+    turns, data = _Turns(), canonical.encode(evidence())
+
+    def read() -> object:
+        return canonical.decode(data, tuple[Evidence, ...], limit=MESSAGE_BYTES, what="evidence")
+
+    order = random.Random(_SEED)
+    decisions, ratios = [], []
+    for what in (turns.turn, read):
+        _batch_us(what)  # the first pass fills caches and specialises the bytecode
+    for _ in range(rounds):
+        pair: list[tuple[str, Callable[[], object]]] = [("decide", turns.turn), ("read", read)]
+        order.shuffle(pair)
+        took = {name: _batch_us(what) for name, what in pair}
+        decisions.append(took["decide"])
+        ratios.append(took["decide"] / took["read"])
+    one, ratio = median_interval(decisions), median_interval(ratios)
+    return [
+        Figure(
+            name="one decision",
+            value=one.median,
+            unit="us",
+            budget=f"<= {BUDGET_US:.0f}",
+            within=not one.misses_at_most(BUDGET_US),
+            detail=f"{one}, {rounds} rounds of {BATCH}; the least disturbed {min(decisions):.1f}",
+        ),
+        Figure(
+            name="one decision, beside reading its evidence",
+            value=ratio.median,
+            unit="x",
+            detail=f"{ratio}, {rounds} paired rounds",
+        ),
+    ]
+
+
+def _batch_us(what: Callable[[], object]) -> float:
+    began = time.perf_counter_ns()
+    for _ in range(BATCH):
+        what()
+    return (time.perf_counter_ns() - began) / BATCH / 1000
+
+
+def main() -> None:
+    """Print the figures."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--rounds", type=int, default=200, help="paired rounds")
+    for figure in run(parser.parse_args().rounds):
+        print(f"{figure.name}: {figure.value:.2f} {figure.unit} {figure.budget}  {figure.detail}")
+
+
+if __name__ == "__main__":
+    main()
