@@ -142,7 +142,8 @@ class Warden:
         """Take what is in force from disk and begin in held."""
         now = self._clock.now()
         self._floor_ms = self._state.floor_ms()
-        self._escalation = self._state.escalation()
+        # an allow of an earlier process is no reason to open: whoever can kill us would open by the grace
+        self._escalation = new_epoch(self._state.escalation())
         self._record("warden.started", {"observe_only": self._observe_only, "notes": list(self._notes)}, now)
         self._sign(now)
         self.reload()

@@ -448,3 +448,13 @@ def test_not_enrolled_observes_and_asks_nothing_of_the_host() -> None:
     assert ward.order().challenge is None
     assert ward.gate.acts == []
     assert ward.warden.status().vm == ""
+
+
+def test_a_restart_does_not_open_by_the_grace_of_an_earlier_allow() -> None:
+    ward = Ward().start()
+    ward.round()
+    ward.gate.die()
+    ward.build().start()
+    ward.pass_time(30_000)
+
+    assert ward.gate.passing() == "manage"
