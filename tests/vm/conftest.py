@@ -27,6 +27,7 @@ from testbed.machine import Machine
 from testbed.shelf import Shelf
 from testbed.snapshot import Snapshot
 from testbed.spec import Init, MachineSpec
+from tests.vm.warded import WardedVm
 
 MakeMachine = Callable[..., Machine]
 MakeSnapshot = Callable[..., Snapshot]
@@ -66,6 +67,12 @@ def fast_snapshot(image: Image, shelf: Shelf) -> MakeSnapshot:
         return shelf.snapshot(MachineSpec(image, **fields))
 
     return make
+
+
+@pytest.fixture(scope="session")
+def warded_vm(image: Image, tmp_path_factory: pytest.TempPathFactory) -> WardedVm:
+    """``warded_vm.clone()``: a restored fast guest in which vmwarden already runs."""
+    return WardedVm(image, tmp_path_factory.mktemp("w"))
 
 
 @pytest.fixture

@@ -39,9 +39,15 @@ def drop_to(user: str) -> None:
     _prctl(_PR_SET_DUMPABLE, 0)
 
 
-def die_with_parent() -> None:
-    """SIGKILL when the parent ends: a watcher without its warden has nobody to talk to."""
+def die_with_parent(parent: int) -> None:
+    """SIGKILL when the parent ends: a watcher without its warden keeps the channel from the next one.
+
+    Call it after drop_to: becoming another user clears the signal (prctl(2)).  parent: its process id, read
+    at the start; where it has ended meanwhile, SystemExit is raised.
+    """
     _prctl(_PR_SET_PDEATHSIG, 9)
+    if os.getppid() != parent:
+        raise SystemExit(0)
 
 
 def stay_runnable() -> tuple[str, ...]:
