@@ -14,6 +14,8 @@ from vmwarden.cli.main import main
 from vmwarden.model.policy import Policy, Valid
 from vmwarden.model.signed import PURGE_NAMESPACE, SignedDocument
 from vmwarden.rules import canonical, sshsig
+from vmwarden.store import unrecorded
+from vmwarden.store.layout import Layout
 from vmwarden.testing.owners import private_key
 from vmwarden.testing.state import OWNERS, VM, file, policy
 
@@ -170,6 +172,18 @@ def test_the_way_to_an_image(vm: Vm) -> None:
     # the order was for the life that ended
     code, _, err = vm.run("purge", "--order", order)
     assert (code, "the order is for payments-1 generation 1" in err) == (65, True)
+
+
+def test_what_commands_did_waits_for_the_journal(vm: Vm) -> None:
+    vm.enrol()
+    vm.run("apply", vm.five)
+    waiting = unrecorded.peek(Layout.below(vm.root))
+    assert [change.kind for change in waiting] == [
+        "vm.enrolled",
+        "policy.applied",
+        "policy.confirmed",
+        "vm.armed",
+    ]
 
 
 def test_purge_ends_a_life(vm: Vm) -> None:

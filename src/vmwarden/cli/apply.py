@@ -3,11 +3,16 @@
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vmwarden.cli.render import emit, json_option
-from vmwarden.errors import UsageError
+from vmwarden.errors import Expired, UsageError
 from vmwarden.model.installed import Change
+from vmwarden.model.moment import Moment
 from vmwarden.rules.duration import milliseconds
+
+if TYPE_CHECKING:
+    from vmwarden.store.layout import Layout
 
 
 def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -64,13 +69,14 @@ def _apply(args: argparse.Namespace) -> int:
     from vmwarden.linux.files import read_bounded
     from vmwarden.rules.trust import SIGNED_BYTES
     from vmwarden.rules.trusted_time import utc
-    from vmwarden.store import delivery
+    from vmwarden.store import delivery, unrecorded
     from vmwarden.store.floors import time_floor
     from vmwarden.store.layout import Layout
     from vmwarden.store.notify import notify_warden
     from vmwarden.warden.memory import closed_rules
 
     layout, now = Layout.below(args.root), SystemClock().now()
+    _settle(layout, now)
     if args.revert:
         if args.confirm_within:
             raise UsageError("--revert stands alone")
@@ -85,6 +91,7 @@ def _apply(args: argparse.Namespace) -> int:
             closed_rules=closed_rules,
             within_ms=milliseconds(args.confirm_within) if args.confirm_within else None,
         )
+    unrecorded.add(layout, changes, now)
     report(args, "vmwarden.apply/1", changes, informed=bool(changes) and notify_warden(layout))
     return 0
 
@@ -92,21 +99,30 @@ def _apply(args: argparse.Namespace) -> int:
 def _confirm(args: argparse.Namespace) -> int:
     from vmwarden.linux import session
     from vmwarden.linux.clock import SystemClock
-    from vmwarden.store import delivery
+    from vmwarden.store import delivery, unrecorded
     from vmwarden.store.layout import Layout
     from vmwarden.store.notify import notify_warden
     from vmwarden.warden.memory import closed_rules
 
-    layout = Layout.below(args.root)
-    try:
-        changes = delivery.confirm(
-            layout, now=SystemClock().now(), session=session.current(), closed_rules=closed_rules
-        )
-    finally:
-        # a confirmation that came too late has reverted
-        informed = notify_warden(layout)
-    report(args, "vmwarden.confirm/1", changes, informed=informed)
+    layout, now = Layout.below(args.root), SystemClock().now()
+    if any(change.kind == "policy.reverted" for change in _settle(layout, now)):
+        notify_warden(layout)
+        raise Expired("too late: the policy was taken back", mend="apply it again")
+    changes = delivery.confirm(layout, now=now, session=session.current(), closed_rules=closed_rules)
+    unrecorded.add(layout, changes, now)
+    report(args, "vmwarden.confirm/1", changes, informed=notify_warden(layout))
     return 0
+
+
+def _settle(layout: "Layout", now: Moment) -> tuple[Change, ...]:
+    """What was due or left unfinished before this command came; kept for the journal on its own, because
+    the command itself may be refused."""
+    from vmwarden.store import delivery, unrecorded
+    from vmwarden.warden.memory import closed_rules
+
+    changes = delivery.settle(layout, now, closed_rules=closed_rules)
+    unrecorded.add(layout, changes, now)
+    return changes
 
 
 def _line(change: Change) -> str:

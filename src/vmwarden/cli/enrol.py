@@ -55,10 +55,11 @@ def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
 
 
 def _enrol(args: argparse.Namespace) -> int:
+    from vmwarden.linux.clock import SystemClock
     from vmwarden.linux.files import read_bounded
     from vmwarden.rules import sshkey
     from vmwarden.rules.trust import OWNERS_BYTES
-    from vmwarden.store import enrolment_file
+    from vmwarden.store import enrolment_file, unrecorded
     from vmwarden.store.layout import Layout
     from vmwarden.store.notify import notify_warden
 
@@ -76,6 +77,7 @@ def _enrol(args: argparse.Namespace) -> int:
             owners=read_bounded(args.owners.resolve(), OWNERS_BYTES) if args.owners else None,
             generation=1 if args.generation is None else args.generation,
         )
+    unrecorded.add(layout, (enrolment_file.change(enrolment),), SystemClock().now())
     fingerprint = sshkey.parse(enrolment.key).fingerprint
     informed = notify_warden(layout)
     emit(
@@ -112,9 +114,10 @@ def _prepare(args: argparse.Namespace) -> int:
 
 
 def _purge(args: argparse.Namespace) -> int:
+    from vmwarden.linux.clock import SystemClock
     from vmwarden.rules import canonical
     from vmwarden.rules.delivery import purge_order
-    from vmwarden.store import cells, delivery
+    from vmwarden.store import cells, delivery, unrecorded
     from vmwarden.store.layout import Layout
     from vmwarden.store.notify import notify_warden
 
@@ -125,6 +128,7 @@ def _purge(args: argparse.Namespace) -> int:
         sys.stdout.write(canonical.encode(SignedDocument(payload=order.decode())).decode())
         return 0
     changes = delivery.purge(layout, _order(args.order))
+    unrecorded.add(layout, changes, SystemClock().now())
     report(args, "vmwarden.purge-report/1", changes, informed=notify_warden(layout))
     return 0
 

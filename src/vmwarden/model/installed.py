@@ -168,22 +168,25 @@ class Change(msgspec.Struct, frozen=True):
     body: dict[str, Any]
 
 
+#: what the body of a change holds: what every journal can carry, so no floats and no big numbers
+Told = str | bool | Annotated[int, Meta(ge=-(2**53) + 1, le=2**53 - 1)] | tuple[str, ...] | None
+
+
 class Happened(Wire, frozen=True, kw_only=True):
     """A change and when it was made."""
 
     kind: str
-    body: dict[str, Any]
-    utc_ms: int
+    body: dict[str, Told]
+    utc_ms: Annotated[int, Meta(ge=-(2**53) + 1, le=2**53 - 1)]
     boot_ms: int
     boot_id: str
 
 
-class Unrecorded(Wire, frozen=True, kw_only=True):
+class Unrecorded(Wire, frozen=True, kw_only=True, tag_field="format", tag="vmwarden.unrecorded/1"):
     """Changes that commands made and the warden has not written into its journal yet, oldest first.
 
     forgotten: how many older ones had no room.
     """
 
-    format: Literal["vmwarden.unrecorded/1"] = "vmwarden.unrecorded/1"
     changes: tuple[Happened, ...] = ()
     forgotten: Annotated[int, Meta(ge=0)] = 0

@@ -27,6 +27,7 @@ KINDS = frozenset(
         "policy.restored",
         "policy.revert-impossible",
         "pending.dropped",
+        "changes.forgotten",
         "latch.repaired",
         "closed-rules.failed",
         "floors.recovered",

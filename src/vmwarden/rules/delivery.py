@@ -352,8 +352,8 @@ def _revert(draft: _Draft, pending: Pending, *, why: str) -> None:
 
 def _finish(draft: _Draft, sight: Sight, closed_rules: ClosedRules) -> None:
     """Everything that follows from a confirmation.  The confirmation itself goes last."""
-    policy, owners, enrolment = sight.current.policy, sight.owners.value, sight.enrolment.value
-    if policy is None or owners is None or enrolment is None:
+    policy, enrolment = sight.current.policy, sight.enrolment.value
+    if policy is None or enrolment is None:
         return
     known = sight.floors.value or Floors()
     if policy.version < known.policy_version:
@@ -363,7 +363,6 @@ def _finish(draft: _Draft, sight: Sight, closed_rules: ClosedRules) -> None:
         policy_version=policy.version,
         policy_sha256=sight.current.payload_digest,
         enforcing=policy.mode == "enforce",
-        owners_version=max(known.owners_version, owners.version),
     )
     was_armed = armed(sight)
     if policy.mode == "enforce":

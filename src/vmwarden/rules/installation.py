@@ -125,10 +125,7 @@ def weigh(cell: Cell, *, owners: Owners | None, enrolment: Enrolment | None) -> 
 def accounted(weighed: Weighed, floors: Floors | None) -> bool:
     """Whether this is the policy that was confirmed last."""
     return (
-        floors is not None
-        and weighed.policy is not None
-        and weighed.policy.version == floors.policy_version
-        and weighed.payload_digest == floors.policy_sha256
+        floors is not None and weighed.policy is not None and weighed.payload_digest == floors.policy_sha256
     )
 
 

@@ -25,6 +25,7 @@ _LIMITS = {
     Slot.CLOSED: 1 << 20,
     Slot.FLOORS: NOTE_BYTES,
     Slot.INCIDENTS: NOTE_BYTES,
+    Slot.UNRECORDED: NOTE_BYTES,
 }
 #: readings until two in a row are the same: a writer replaces at most seven files, a few milliseconds
 _READINGS = 8

@@ -135,18 +135,16 @@ def prepare_image(
         return ()
     with cells.changing(layout):
         state = cells.read(layout)
-        ordered: tuple[Slot, ...] = ()
         if order is not None:
-            ordered = tuple(step.slot for step in delivery.purge(state, order).steps)
+            delivery.purge(state, order)
         elif armed(look(state)):
             raise UsageError(
                 "this VM is armed: give the owners' word with --purge-order (vmwarden purge --request prints "
                 "what they sign)"
             )
-        else:
-            there = cells.present(layout) - {Slot.OWNERS, Slot.LOCK}
-            # the enrolment goes last, so that an interrupted run can be repeated
-            ordered = tuple(sorted(there, key=lambda slot: (slot is Slot.ENROLMENT, slot.value)))
+        there = cells.present(layout) - {Slot.OWNERS, Slot.LOCK}
+        # the enrolment goes last, so that an interrupted run can be repeated with the same order
+        ordered = tuple(sorted(there, key=lambda slot: (slot is Slot.ENROLMENT, slot.value)))
         others = cells.strangers(layout)
         for path in others:
             folders.remove(path)

@@ -18,6 +18,7 @@ _STATE = {
     Slot.CLOSED: "closed.nft",
     Slot.FLOORS: "floors.json",
     Slot.INCIDENTS: "incidents.json",
+    Slot.UNRECORDED: "unrecorded.json",
     Slot.LOCK: "lock",
 }
 

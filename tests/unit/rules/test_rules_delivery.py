@@ -25,7 +25,17 @@ from vmwarden.rules.installation import judge, look
 from vmwarden.store.cells import carry_out
 from vmwarden.testing.disk import CutOffDisk, MemoryDisk
 from vmwarden.testing.owners import owners, signed_owners, signed_purge
-from vmwarden.testing.state import NOW, OWNERS, closed_rules, confirmed, enrolled, file, on_trial, policy
+from vmwarden.testing.state import (
+    NOW,
+    OWNERS,
+    closed_rules,
+    confirmed,
+    enrolled,
+    file,
+    floors,
+    on_trial,
+    policy,
+)
 
 State = dict[Slot, Cell]
 SSH_A = Session(ssh="10.20.0.9 40000 10.20.0.2 22", opened_boot_ms=10_000)
@@ -204,6 +214,36 @@ def test_never_unarmed_by_accident() -> None:
                 assert state.get(Slot.CLOSED) is not None
 
 
+@pytest.mark.parametrize(
+    "when",
+    [
+        Moment(boot_ms=NOW.boot_ms + 1000, utc_ms=NOW.utc_ms, boot_id="boot-2"),
+        Moment(boot_ms=NOW.boot_ms - 1, utc_ms=NOW.utc_ms, boot_id=NOW.boot_id),
+    ],
+    ids=["another boot that has run longer", "a clock before the application"],
+)
+def test_each_sign_that_the_trial_is_over_counts_by_itself(when: Moment) -> None:
+    state = on_trial(policy(6, "enforce"), confirmed(policy(5, "observe")))
+    assert kinds(delivery.settle(state, when, closed_rules=closed_rules)) == ["policy.reverted"]
+
+
+def test_what_was_confirmed_and_then_damaged_is_not_taken_back() -> None:
+    trial = dict(apply(confirmed(policy(5, "observe")), file(policy(6, "enforce")), within_ms=120_000).cells)
+    just_confirmed = cut_off_everywhere(trial, confirm(trial))[1]
+    state = just_confirmed | {Slot.POLICY: b"damaged"}
+    for when in (later(1), later(10**9), REBOOTED):
+        assert load(state, when).outcome is Outcome.CLOSED
+
+
+def test_a_confirmation_never_lowers_the_floor() -> None:
+    trial = on_trial(policy(6, "observe"), confirmed(policy(5, "enforce")))
+    state = cut_off_everywhere(trial, confirm(trial))[1] | {Slot.FLOORS: floors(policy(7, "enforce"))}
+    found = load(state, later(1))
+    assert (found.outcome, found.findings[0].id) == (Outcome.CLOSED, "policy.rolled-back")
+    assert found.floors is not None
+    assert found.floors.policy_version == 7
+
+
 def test_just_before_the_deadline_it_still_runs() -> None:
     state = on_trial(policy(6, "enforce"), confirmed(policy(5, "observe")))
     assert delivery.settle(state, later(119_999), closed_rules=closed_rules).steps == ()
@@ -276,6 +316,8 @@ def test_a_ruleset_that_cannot_be_made_keeps_the_old_one_and_the_revert() -> Non
     assert plan.cells[Slot.CLOSED] == closed_rules(policy(5, "enforce")).encode()
     with pytest.raises(WorldError, match="no user vmwarden"):
         apply(confirmed(policy(5, "enforce")), file(policy(6, "enforce")), rules=fails)
+    with pytest.raises(WorldError, match="no user vmwarden"):
+        apply(enrolled(), file(policy(6, "enforce")), rules=fails, within_ms=120_000)
 
 
 # -- what is refused ---------------------------------------------------------------------------------
@@ -346,9 +388,9 @@ def test_older_owners_take_no_policy() -> None:
 # -- floors that cannot be read ----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("floors", [None, b"damaged"])
-def test_floors_are_mended_by_applying_not_below_what_the_latch_remembers(floors: bytes | None) -> None:
-    state = confirmed(policy(5, "enforce")) | {Slot.FLOORS: floors}
+@pytest.mark.parametrize("left", [None, b"damaged"])
+def test_floors_are_mended_by_applying_not_below_what_the_latch_remembers(left: bytes | None) -> None:
+    state = confirmed(policy(5, "enforce")) | {Slot.FLOORS: left}
     assert judge(state).outcome is Outcome.CLOSED
     with pytest.raises(Rollback):
         apply(state, file(policy(4, "observe")))
@@ -357,6 +399,14 @@ def test_floors_are_mended_by_applying_not_below_what_the_latch_remembers(floors
     assert judge(plan.cells).confirmed
     for half_way in cut_off_everywhere(state, plan):
         assert load(half_way, REBOOTED).outcome is not Outcome.OBSERVE
+
+
+@pytest.mark.parametrize("lost", [Slot.ARMED, Slot.POLICY])
+def test_any_file_that_still_tells_the_version_keeps_the_floor(lost: Slot) -> None:
+    state = confirmed(policy(5, "enforce")) | {Slot.FLOORS: b"damaged", lost: b"damaged"}
+    with pytest.raises(Rollback):
+        apply(state, file(policy(4, "enforce")))
+    assert judge(apply(state, file(policy(5, "enforce"))).cells).confirmed
 
 
 def test_floors_mended_by_a_trial_that_is_reverted_leave_the_old_policy_in_force() -> None:
