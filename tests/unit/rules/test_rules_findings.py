@@ -61,7 +61,11 @@ def in_source() -> set[str]:
             found |= {text for text in literals(tree) if FAMILIES.fullmatch(text)}
             found |= set(named(tree))
     for module in (reasons, host):  # KIND = "kind": the second half of an id
-        kinds = {text for name, text in vars(module).items() if name.isupper() and isinstance(text, str)}
+        kinds = {
+            text
+            for name, text in vars(module).items()
+            if isinstance(text, str) and name[0] != "_" and name.isupper()
+        }
         found |= {f"<subject>.{kind}" for kind in kinds - {host.FENCE}}
     return found - {subject.value for subject in Subject}
 
