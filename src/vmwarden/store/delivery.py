@@ -21,7 +21,7 @@ from vmwarden.store.layout import Layout
 def settle(
     layout: Layout, now: Moment, *, closed_rules: ClosedRules, disk: Disk | None = None
 ) -> tuple[Change, ...]:
-    """Finish what was begun, revert what is over, repair the latch: at start and after a reload.
+    """Finish what was begun, revert what is over, repair the latch: at start, after a reload, and when a trial is over.
 
     Raises FileUnavailable, and what closed_rules raises.  What is loaded is right all the same.
     """
@@ -31,16 +31,6 @@ def settle(
         plan = delivery.settle(cells.read(layout), now, closed_rules=closed_rules)
         cells.carry_out(plan.steps, disk or StateDisk(layout))
         return plan.changes
-
-
-def revert_if_due(
-    layout: Layout, now: Moment, *, closed_rules: ClosedRules, disk: Disk | None = None
-) -> tuple[Change, ...]:
-    """settle, where an application is under way; otherwise one look at the disk, cheap enough for every
-    turn.  Raises as settle does."""
-    if cells.read_one(layout, Slot.PENDING) is None:
-        return ()
-    return settle(layout, now, closed_rules=closed_rules, disk=disk)
 
 
 def apply(

@@ -7,7 +7,7 @@ from vmwarden.model.installed import Change, Installed, Slot
 from vmwarden.model.moment import Moment
 from vmwarden.model.policy import Policy
 from vmwarden.rules.ruleset import NO_MANAGE, closed
-from vmwarden.store import cells, delivery, floors, incidents, installed
+from vmwarden.store import cells, delivery, floors, incidents, installed, unrecorded
 from vmwarden.store.layout import Layout
 
 
@@ -28,8 +28,11 @@ class Memory:
     def settle(self, now: Moment) -> tuple[Change, ...]:
         return delivery.settle(self._layout, now, closed_rules=closed_rules)
 
-    def revert_if_due(self, now: Moment) -> tuple[Change, ...]:
-        return delivery.revert_if_due(self._layout, now, closed_rules=closed_rules)
+    def untold(self) -> tuple[Change, ...]:
+        return unrecorded.peek(self._layout)
+
+    def told(self, changes: tuple[Change, ...]) -> bool:
+        return unrecorded.clear(self._layout, changes)
 
     def escalation(self) -> Escalation:
         return incidents.load(self._layout).escalation

@@ -13,6 +13,7 @@ from vmwarden.linux.clock import SystemClock
 from vmwarden.linux.privileges import stay_runnable, uid_of
 from vmwarden.model.moment import Moment
 from vmwarden.ports.journal import Journal
+from vmwarden.store import incidents
 from vmwarden.store.identity import identity_key
 from vmwarden.store.installed import load
 from vmwarden.store.journal import open_journal
@@ -85,4 +86,5 @@ def _journal(layout: Layout, now: Moment) -> tuple[Journal, tuple[str, ...]]:
         journal, findings = open_journal(layout.journal, signer=signer, vm=enrolment.vm, now=now)
     except (UntrustedInput, JournalError, WorldError) as error:
         return Unkept(str(error)), (f"no journal: {error}",)
-    return journal, tuple(f"{finding.id}: {finding.found}" for finding in findings)
+    forgotten = incidents.load(layout).finding
+    return journal, tuple(f"{f.id}: {f.found}" for f in (*findings, forgotten) if f is not None)

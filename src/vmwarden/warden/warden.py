@@ -26,6 +26,7 @@ from vmwarden.ports.clock import Clock
 from vmwarden.ports.gate import Gate
 from vmwarden.ports.journal import Journal
 from vmwarden.rules import canonical, instant, lease
+from vmwarden.rules.delivery import due
 from vmwarden.rules.duration import milliseconds
 from vmwarden.rules.escalate import new_epoch
 from vmwarden.rules.quota import Spent, spend
@@ -56,11 +57,15 @@ class State(Protocol):
     def load(self, now: Moment) -> Installed: ...
 
     def settle(self, now: Moment) -> tuple[Change, ...]:
-        """Finish what was begun on disk; what was done, for the journal."""
+        """Finish what was begun on disk, revert a trial that is over; what was done, for the journal."""
         ...
 
-    def revert_if_due(self, now: Moment) -> tuple[Change, ...]:
-        """Revert a policy that nobody confirmed in time; what was done, for the journal."""
+    def untold(self) -> tuple[Change, ...]:
+        """What commands did to the state since the journal was last told."""
+        ...
+
+    def told(self, changes: tuple[Change, ...]) -> bool:
+        """These are in the journal; False if there are more by now."""
         ...
 
     def escalation(self) -> Escalation: ...
@@ -152,6 +157,7 @@ class Warden:
         """Read policy, owners and latch again; the gate follows."""
         now = self._clock.now()
         self._change(self._state.settle, now)
+        self._record_untold(now)
         was_enforcing, before = self.enforcing, self._in_force
         self._in_force = self._state.load(now)
         policy = self._in_force.policy
@@ -254,7 +260,8 @@ class Warden:
     def tick(self) -> None:
         """Judge by what is known now, and act.  One verdict is one renewal of the lease."""
         now = self._clock.now()
-        if self._in_force.pending is not None and self._change(self._state.revert_if_due, now):
+        if self._in_force.pending is not None and due(self._in_force.pending, now):
+            # what is loaded is reverted even while the disk takes no writes
             self.reload()
             return
         if self.enforcing:
@@ -417,7 +424,7 @@ class Warden:
             escalation = self._escalation
             self._keep(lambda: self._state.remember(escalation))
 
-    def _keep(self, write: Callable[[], None]) -> None:
+    def _keep(self, write: Callable[[], object]) -> None:
         try:
             write()
         except WorldError as error:
@@ -466,6 +473,12 @@ class Warden:
         for one in done:
             self._record(one.kind, one.body, now)
         return bool(done)
+
+    def _record_untold(self, now: Moment) -> None:
+        """Commands change the state while we may not be running; only we write the journal."""
+        changes = self._state.untold()
+        if changes and all(self._record(change.kind, change.body, now) for change in changes):
+            self._keep(lambda: self._state.told(changes))
 
     def _record(self, kind: str, body: dict[str, Any], now: Moment) -> bool:
         """False when the journal did not take it."""

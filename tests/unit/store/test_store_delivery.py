@@ -79,18 +79,16 @@ def test_an_overdue_trial_counts_as_reverted_before_anybody_writes(layout: Layou
     assert essence(load(layout, LATER)) == (Outcome.ENFORCE, FIVE, True, True)
     assert cells.read(layout) == before
     with pytest.raises(FileUnavailable):
-        delivery.revert_if_due(
-            layout, LATER, closed_rules=closed_rules, disk=CutOffDisk(StateDisk(layout), after=0)
-        )
+        delivery.settle(layout, LATER, closed_rules=closed_rules, disk=CutOffDisk(StateDisk(layout), after=0))
     assert essence(load(layout, LATER)) == (Outcome.ENFORCE, FIVE, True, True)
 
 
 def test_the_warden_reverts_once(layout: Layout) -> None:
     write(layout, on_trial(SIX, confirmed(FIVE)))
-    assert delivery.revert_if_due(layout, SOON, closed_rules=closed_rules) == ()
-    done = delivery.revert_if_due(layout, LATER, closed_rules=closed_rules)
+    assert delivery.settle(layout, SOON, closed_rules=closed_rules) == ()
+    done = delivery.settle(layout, LATER, closed_rules=closed_rules)
     assert [(change.kind, change.body["why"]) for change in done] == [("policy.reverted", "not confirmed")]
-    assert delivery.revert_if_due(layout, LATER, closed_rules=closed_rules) == ()
+    assert delivery.settle(layout, LATER, closed_rules=closed_rules) == ()
     assert layout.path(Slot.POLICY).read_bytes() == file(FIVE)
 
 

@@ -259,9 +259,9 @@ def test_an_unconfirmed_policy_is_reverted_by_the_tick() -> None:
                 "version": 7,
                 "mode": "enforce",
                 "boot_id": "boot-1",
-                "applied_boot_ms": 0,
+                "applied_boot_ms": 50_000,
                 "applied_utc_ms": 0,
-                "deadline_boot_ms": 1,
+                "deadline_boot_ms": 61_000,
             },
             Pending,
         ),
@@ -458,3 +458,26 @@ def test_a_restart_does_not_open_by_the_grace_of_an_earlier_allow() -> None:
     ward.pass_time(30_000)
 
     assert ward.gate.passing() == "manage"
+
+
+def test_what_commands_did_is_recorded_once() -> None:
+    ward = Ward()
+    ward.state.by_commands = (Change("policy.applied", {"version": 7}),)
+    ward.start()
+    ward.warden.reload()
+
+    assert ward.kinds().count("policy.applied") == 1
+
+
+def test_what_commands_did_is_kept_while_the_journal_is_full() -> None:
+    ward = Ward()
+    ward.journal.capacity = 0
+    ward.state.by_commands = (Change("policy.applied", {"version": 7}),)
+    ward.start()
+    assert len(ward.state.by_commands) == 1
+
+    ward.journal.capacity = None
+    ward.warden.reload()
+
+    assert not ward.state.by_commands
+    assert "policy.applied" in ward.kinds()

@@ -59,16 +59,21 @@ class FakeState:
         self.remembered = Escalation()
         self.floor = 0
         self.pending_changes: tuple[Change, ...] = ()
+        self.by_commands: tuple[Change, ...] = ()
 
     def load(self, now: Moment) -> Installed:
         return self.installed
 
     def settle(self, now: Moment) -> tuple[Change, ...]:
-        return ()
-
-    def revert_if_due(self, now: Moment) -> tuple[Change, ...]:
         changes, self.pending_changes = self.pending_changes, ()
         return changes
+
+    def untold(self) -> tuple[Change, ...]:
+        return self.by_commands
+
+    def told(self, changes: tuple[Change, ...]) -> bool:
+        self.by_commands = ()
+        return True
 
     def escalation(self) -> Escalation:
         return self.remembered
