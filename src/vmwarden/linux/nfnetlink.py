@@ -219,6 +219,21 @@ class Connection:
                 return whole
         raise ControlFailed(f"{what}: the rules change faster than they can be read")
 
+    def get(self, kind: int, *, what: str) -> bytes:
+        """The attributes of the one object that the kernel has of that kind.  Raises NetlinkRefused,
+        ControlFailed."""
+        self._forget_late_answers()
+        self._send(self._packed(NFNL_SUBSYS_NFTABLES << 8 | kind, 0, b""), what)
+        deadline = time.monotonic() + ANSWER_WITHIN_S
+        while True:
+            for reply in _replies(self._receive(deadline, what)):
+                if reply.sequence != self._sequence:
+                    continue
+                if reply.kind == NLMSG_ERROR:
+                    number, said = _verdict(reply)
+                    raise NetlinkRefused(number, what, said)
+                return reply.payload[_NFGEN.size :]
+
     def _dump_once(self, kind: int, asked: bytes, what: str) -> tuple[bytes, ...] | None:
         self._forget_late_answers()
         self._send(self._packed(NFNL_SUBSYS_NFTABLES << 8 | kind, NLM_F_DUMP, asked), what)

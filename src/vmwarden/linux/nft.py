@@ -24,6 +24,7 @@ _NEWCHAIN, _GETCHAIN = 3, 4
 _NEWRULE, _GETRULE = 6, 7
 _NEWSET, _GETSET = 9, 10
 _NEWSETELEM, _GETSETELEM, _DELSETELEM = 12, 13, 14
+_GETGEN = 16
 
 # enum nft_*_attributes
 _TABLE_NAME, _TABLE_FLAGS, _TABLE_OWNER = 1, 2, 7
@@ -37,6 +38,7 @@ _ELEMENTS_TABLE, _ELEMENTS_SET, _ELEMENTS = 1, 2, 3
 _ELEMENT_KEY, _ELEMENT_TIMEOUT, _ELEMENT_EXPIRATION = 1, 4, 5
 _DATA_VALUE, _DATA_VERDICT, _VERDICT_CODE = 1, 2, 1
 _COUNTER_PACKETS = 2
+_GENERATION_ID = 1
 
 _TABLE_F_OWNER = 0x2
 _SET_F_TIMEOUT = 0x10
@@ -150,6 +152,21 @@ def digest(connection: Connection, table: str) -> str:
     for part in parts:
         whole.update(struct.pack(">I", len(part)) + part)
     return whole.hexdigest()
+
+
+def generation(connection: Connection) -> int:
+    """The number of the namespace's rules as they are now.
+
+    Every transaction that changes anything, by whomever, adds one (nf_tables_commit); a lapsing element
+    does not.  Raises NetlinkRefused, ControlFailed.
+    """
+    found = dict(nl.attributes(connection.get(_GETGEN, what="reading the generation of the rules")))
+    return int.from_bytes(found.get(_GENERATION_ID, b""), "big")
+
+
+def following(number: int) -> int:
+    """The generation after one transaction more: 32 bits, and never 0."""
+    return number % 0xFFFF_FFFF + 1
 
 
 def dropped(connection: Connection, table: str) -> dict[str, int]:
