@@ -21,7 +21,8 @@ from vmwarden.store.layout import Layout
 def settle(
     layout: Layout, now: Moment, *, closed_rules: ClosedRules, disk: Disk | None = None
 ) -> tuple[Change, ...]:
-    """Finish what was begun, revert what is over, repair the latch: at start, after a reload, and when a trial is over.
+    """Finish what was begun, revert what is over, repair the latch: at start, at a reload, when a
+    trial is over.
 
     Raises FileUnavailable, and what closed_rules raises.  What is loaded is right all the same.
     """

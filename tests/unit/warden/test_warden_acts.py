@@ -474,7 +474,7 @@ def test_what_commands_did_is_kept_while_the_journal_is_full() -> None:
     ward.journal.capacity = 0
     ward.state.by_commands = (Change("policy.applied", {"version": 7}),)
     ward.start()
-    assert len(ward.state.by_commands) == 1
+    assert "policy.applied" not in ward.kinds()
 
     ward.journal.capacity = None
     ward.warden.reload()
