@@ -31,6 +31,8 @@ def test_another_region_implies_nothing() -> None:
     assert derive((claim(Subject.REGION, "eu-west-1"),), (FRANKFURT,)) == ()
     assert derive((absent(Subject.REGION, ""),), (FRANKFURT,)) == ()
     assert derive((claim(Subject.ZONE, "eu-central-1"),), (FRANKFURT,)) == ()
+    gone = msgspec.structs.replace(claim(Subject.REGION, "eu-central-1"), unavailable="gone")
+    assert derive((gone,), (FRANKFURT,)) == ()
 
 
 def test_a_row_with_two_names_needs_both_from_one_document() -> None:

@@ -187,6 +187,9 @@ def test_good_until_is_when_the_last_support_ends_or_too_few_keys_are_left() -> 
         NOW.boot_ms + ms for ms in (2_999, 1_999, 999)
     ]
     assert fact(a, b, c, again, agree=2).good_until_boot_ms == NOW.boot_ms + 2_499
+    unsigned = claim(Subject.COUNTRY, "DE", source="d", proof=Proof.DECLARED)
+    known = fact(a, b, unsigned, agree=2, at_least=Proof.DECLARED)
+    assert known.good_until_boot_ms == NOW.boot_ms + 999
 
 
 def test_a_key_counts_once_and_declared_claims_have_none() -> None:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from typing import Any
 
+import msgspec
 import pytest
 
 from vmwarden.model.evidence import Evidence, Proof, Subject
@@ -89,8 +90,10 @@ def test_all_of_is_an_and() -> None:
     assert answer(KVM) is Answer.UNKNOWN
     assert answer(KVM, claim(Subject.HYPERVISOR_VERSION, "7")) is Answer.DENY
     assert answer(claim(Subject.HYPERVISOR_VERSION, "7")) is Answer.DENY
-    end = judge(both, (KVM, version), now=NOW, utc_ms=NOW.utc_ms).good_until_boot_ms
-    assert end == NOW.boot_ms + 50_000  # recheck of both
+    for short, long in ((KVM, version), (version, KVM)):
+        first = msgspec.structs.replace(short, observed_boot_ms=NOW.boot_ms - 40_000)
+        end = judge(both, (first, long), now=NOW, utc_ms=NOW.utc_ms).good_until_boot_ms
+        assert end == NOW.boot_ms + 20_000  # the first to be stale
 
 
 def test_refused_statements_are_named() -> None:

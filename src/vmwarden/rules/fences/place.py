@@ -130,34 +130,21 @@ class _Case:
 
     def _field(self, weighed: _Weighed, matched: bool, expected: str) -> _Holds:
         """One field, with its finding; matched counts only where the fact is known."""
-        if weighed.value is None:
-            return self._given(weighed, expected)
-        if not matched:
-            # One trusted claim of a wrong place is enough; agree is about being right.
-            self.findings.append(
-                Finding(
-                    id=weighed.subject + ".mismatch",
-                    answer=_DENY,
-                    subject=weighed.subject,
-                    expected=expected,
-                    found=weighed.text,
-                    source=weighed.source,
-                )
-            )
-            return _DENY
-        if weighed.holds_until is None:
+        # One trusted claim of a wrong place is enough to deny; agree is about being right.
+        holds = weighed.holds_until if matched else _DENY
+        if weighed.value is None or holds is None:
             return self._given(weighed, expected)
         self.findings.append(
             Finding(
-                id=weighed.subject + ".match",
-                answer=_ALLOW,
+                id=weighed.subject + (".match" if matched else ".mismatch"),
+                answer=_ALLOW if matched else _DENY,
                 subject=weighed.subject,
                 expected=expected,
                 found=weighed.text,
                 source=weighed.source,
             )
         )
-        return weighed.holds_until
+        return holds
 
     def _given(self, weighed: _Weighed, expected: str) -> _Holds:
         """Whether the fact is known by enough keys, whatever it is; with a finding if not."""
