@@ -21,8 +21,19 @@ from vmwarden.errors import (
     WorldError,
 )
 
-#: modules of commands, in the order in which --help lists them
-COMMANDS = ("init", "enrol", "policy", "apply", "evidence", "check", "daemon", "journal", "companion")
+#: modules of commands, in the order in which --help lists them, and what each adds.  Only the module of the
+#: command that is given is loaded: the daemons would carry all the others for as long as they run.
+COMMANDS = {
+    "init": ("init",),
+    "enrol": ("enrol", "image", "purge"),
+    "policy": ("policy",),
+    "apply": ("apply", "confirm"),
+    "evidence": ("evidence",),
+    "check": ("check",),
+    "daemon": ("run", "watcher", "status", "explain", "boot-check"),
+    "journal": ("journal",),
+    "companion": ("companion",),
+}
 
 EXIT_ALLOW = 0
 EXIT_DENY = 3
@@ -43,8 +54,8 @@ class _Parser(argparse.ArgumentParser):
         raise UsageError(f"{message}\n{self.format_usage().strip()}")
 
 
-def parser() -> argparse.ArgumentParser:
-    """The whole command line."""
+def parser(command: str = "") -> argparse.ArgumentParser:
+    """The command line of the module that has command; the whole one where none has it here."""
     top = _Parser(
         prog="vmwarden",
         description="The warden that lives inside a virtual machine and makes the VM own its security.",
@@ -53,20 +64,24 @@ def parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     top.add_argument("--version", action="version", version=f"vmwarden {__version__}")
-    commands = top.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Parser)
-    for name in COMMANDS:
-        module = f"vmwarden.cli.{name}"
-        # what only the owner's desk or the host needs is not installed in a VM
-        if importlib.util.find_spec(module) is not None:
-            importlib.import_module(module).register(commands)
+    # named, because argparse loads shutil and three compressors to find it out
+    commands = top.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Parser, prog="vmwarden")
+    given = [name for name, adds in COMMANDS.items() if command in adds and _here(name)]
+    for name in given or filter(_here, COMMANDS):
+        importlib.import_module(f"vmwarden.cli.{name}").register(commands)
     return top
+
+
+def _here(name: str) -> bool:
+    # what only the owner's desk or the host needs is not installed in a VM
+    return importlib.util.find_spec(f"vmwarden.cli.{name}") is not None
 
 
 def main(argv: Sequence[str]) -> int:
     """Run one command.  Returns the exit code; raises nothing but SystemExit for --help and --version."""
     wants_json = "--json" in argv
     try:
-        top = parser()
+        top = parser(argv[0] if argv else "")
         args = top.parse_args(argv)
         if args.command is None:
             top.print_help()

@@ -11,7 +11,6 @@ vmwarden/payments-1/journal
 import base64
 import binascii
 import re
-from hashlib import sha256
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -20,6 +19,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 from vmwarden.errors import BadSignature, Malformed, TooLarge, UntrustedInput, WrongAudience
 from vmwarden.model.journal import Checkpoint
 from vmwarden.rules import tree
+from vmwarden.rules.sha2 import sha256
 
 #: signature type Ed25519 of the signed-note specification
 _ED25519 = b"\x01"

@@ -5,7 +5,6 @@ It never loosens: once a confirmed enforce policy has been in force, only an obs
 signed and that was delivered (vmwarden.rules.delivery), or a purge, makes the outcome observe again.
 """
 
-import hashlib
 from collections.abc import Mapping
 from typing import Generic, TypeVar
 
@@ -22,6 +21,7 @@ from vmwarden.model.policy import Policy
 from vmwarden.model.signed import POLICY_NAMESPACE, SignedDocument
 from vmwarden.model.verdict import Answer, Finding
 from vmwarden.rules import canonical, sshkey, threshold, trust
+from vmwarden.rules.sha2 import sha256
 
 Cells = Mapping[Slot, Cell]
 T = TypeVar("T")
@@ -75,7 +75,7 @@ class Sight(msgspec.Struct, frozen=True, kw_only=True):
 
 def digest(data: bytes) -> str:
     """Hex SHA-256."""
-    return hashlib.sha256(data).hexdigest()
+    return sha256(data).hexdigest()
 
 
 def look(cells: Cells) -> Sight:

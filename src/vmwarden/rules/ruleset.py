@@ -19,12 +19,12 @@ lease, because established flows would outlive it; reliance on a chain's policy,
 force for a moment while a table is replaced; times, because nft evaluates them by a clock that can be set.
 """
 
-import hashlib
 from collections.abc import Iterable, Mapping
 from ipaddress import IPv4Network, IPv6Network, ip_network
 
 from vmwarden.errors import Malformed
 from vmwarden.model.policy import FlowIn, FlowOut, Policy, Reach
+from vmwarden.rules.sha2 import sha256
 
 TABLE = "vmwarden"
 ALIVE_TABLE = "vmwarden_alive"
@@ -95,7 +95,7 @@ def exchanged(policy: Policy, *, users: Mapping[str, int]) -> str:
 
 def fingerprint(policy: Policy, *, users: Mapping[str, int]) -> str:
     """Names these rules: 16 hex digits of a SHA-256 over them, as written in the last drop of each chain."""
-    return hashlib.sha256("\n".join(_body(policy, users)).encode()).hexdigest()[:16]
+    return sha256("\n".join(_body(policy, users)).encode()).hexdigest()[:16]
 
 
 def _file(head: str, policy: Policy, users: Mapping[str, int]) -> str:

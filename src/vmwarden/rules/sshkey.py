@@ -3,7 +3,6 @@
 
 import base64
 import binascii
-import hashlib
 
 import msgspec
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -19,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey, RSAPublicNumbers
 
 from vmwarden.errors import Malformed
+from vmwarden.rules.sha2 import sha256
 from vmwarden.rules.sshwire import SshReader, mpint, string
 
 ED25519 = "ssh-ed25519"
@@ -50,7 +50,7 @@ class SshPublicKey(msgspec.Struct, frozen=True):
     @property
     def fingerprint(self) -> str:
         """SHA256:… as ssh-keygen -l prints it."""
-        digest = base64.b64encode(hashlib.sha256(self.blob).digest()).decode("ascii")
+        digest = base64.b64encode(sha256(self.blob).digest()).decode("ascii")
         return "SHA256:" + digest.rstrip("=")
 
     @property

@@ -3,7 +3,6 @@
 
 import base64
 import binascii
-import hashlib
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ec import (
@@ -19,6 +18,7 @@ from cryptography.hazmat.primitives.hashes import SHA256, SHA384, SHA512, HashAl
 
 from vmwarden.errors import BadSignature, Malformed
 from vmwarden.rules import sshkey
+from vmwarden.rules.sha2 import sha256, sha512
 from vmwarden.rules.sshkey import SshPublicKey
 from vmwarden.rules.sshwire import SshReader, mpint, string
 
@@ -34,7 +34,7 @@ ARMOR_CHARACTERS = 8192
 LINE_CHARACTERS = 76
 _WRITTEN_LINE = 70
 
-_HASHES = {"sha256": hashlib.sha256, "sha512": hashlib.sha512}
+_HASHES = {"sha256": sha256, "sha512": sha512}
 #: RFC 8332; the older ssh-rsa means SHA-1, which PROTOCOL.sshsig forbids
 _RSA_HASHES: dict[str, type[HashAlgorithm]] = {"rsa-sha2-512": SHA512, "rsa-sha2-256": SHA256}
 #: RFC 5656 section 6.2.1: the hash follows from the size of the curve
@@ -143,7 +143,7 @@ def _check(key: SshPublicKey, signature: bytes, data: bytes) -> None:
 
 def _as_token_signs(application: bytes, flags_and_counter: bytes, data: bytes) -> bytes:
     """What a FIDO token signs instead of data (OpenSSH PROTOCOL.u2f, SSH U2F signatures)."""
-    return hashlib.sha256(application).digest() + flags_and_counter + hashlib.sha256(data).digest()
+    return sha256(application).digest() + flags_and_counter + sha256(data).digest()
 
 
 def _armor(blob: bytes) -> str:

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """How a statement rides on OEM strings and in a fw_cfg item (docs/reference/statement.md)."""
 
-import hashlib
 import re
 from collections.abc import Iterable
 
@@ -12,6 +11,7 @@ from vmwarden.model.evidence import Evidence, Subject
 from vmwarden.model.moment import Moment
 from vmwarden.model.statement import STATEMENT_BYTES
 from vmwarden.rules import claim
+from vmwarden.rules.sha2 import sha256
 
 _KEY = "vmwarden.statement"
 #: characters of one part: with its key (27 at most) below 255, the longest string that every tool on the way
@@ -98,7 +98,7 @@ def unread(source: str, tokens: tuple[str, ...], now: Moment) -> tuple[Evidence,
     """That a static carrier holds statements: the digest of each.  What they say needs the warden's keys."""
     pieces = []
     for n, token in enumerate(tokens):
-        digest = hashlib.sha256(token.encode("ascii")).hexdigest()
+        digest = sha256(token.encode("ascii")).hexdigest()
         piece = claim.declared(source, Subject.STATEMENT, f"unread sha256:{digest}", now, boot_frozen=True)
         pieces.append(msgspec.structs.replace(piece, id=f"{piece.id}/{n}" if n else piece.id))
     return tuple(pieces)

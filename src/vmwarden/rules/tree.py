@@ -6,9 +6,9 @@ Leaves here are leaf hashes (32 bytes), not data.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from hashlib import sha256
 
 from vmwarden.errors import BugError, Malformed
+from vmwarden.rules.sha2 import sha256
 
 HASH_BYTES = 32
 #: root of the tree without leaves

@@ -4,7 +4,6 @@
 import re
 import stat
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -12,6 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from vmwarden.errors import JournalFull, Malformed
 from vmwarden.model.journal import Checkpoint
 from vmwarden.rules import checkpoint
+from vmwarden.rules.sha2 import sha256
 from vmwarden.store.journal_file import put_on_disk, unwritable
 from vmwarden.store.journal_paths import JournalPaths
 

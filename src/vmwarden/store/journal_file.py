@@ -6,12 +6,12 @@ import os
 import sqlite3
 import stat
 from collections.abc import Iterator
-from hashlib import file_digest
 from pathlib import Path
 from urllib.parse import quote
 
 from vmwarden.errors import FileAbsent, JournalError, JournalFull, Tampered
 from vmwarden.rules.journal_check import BASE_BYTES, StoredCheckpoint, StoredRecord
+from vmwarden.rules.sha2 import sha256
 
 
 class NoRoom(JournalFull):
@@ -24,6 +24,8 @@ SCHEMA = (
     "CREATE TABLE checkpoint (size INTEGER PRIMARY KEY, note TEXT NOT NULL) STRICT",
 )
 PAGE_BYTES = 4096
+#: bytes read at a time where a file is hashed
+_PIECE = 1 << 16
 _REFUSALS = frozenset(
     {
         sqlite3.SQLITE_READONLY,
@@ -151,14 +153,16 @@ def copy(db: sqlite3.Connection, target: Path) -> str:
     try:
         db.execute("VACUUM INTO ?", (str(unfinished.absolute()),))
         put_on_disk(unfinished)
+        whole = sha256()
         with unfinished.open("rb") as file:
-            digest = file_digest(file, "sha256").hexdigest()
+            while piece := file.read(_PIECE):
+                whole.update(piece)
         unfinished.rename(target)
     except (OSError, sqlite3.Error):
         unfinished.unlink(missing_ok=True)
         raise
     put_on_disk(target.parent)
-    return digest
+    return whole.hexdigest()
 
 
 def put_on_disk(path: Path) -> None:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where the files of the VM lie.  Nowhere else is a path of them written down."""
 
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from vmwarden.model.installed import Slot
 
@@ -23,8 +23,7 @@ _STATE = {
 }
 
 
-@dataclass(frozen=True, kw_only=True)
-class Layout:
+class Layout(NamedTuple):
     """Three folders: etc (what the image brings), state (0700, survives a boot), run (sockets)."""
 
     etc: Path = Path("/etc/vmwarden")
