@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """All evidence that is known now, and the questions that are still open."""
 
+from typing import NamedTuple
+
 import msgspec
 
 from vmwarden.errors import UntrustedInput
@@ -9,8 +11,7 @@ from vmwarden.model.message import Declared, RawStatement
 from vmwarden.model.moment import Moment
 from vmwarden.model.policy import TrustedHost
 from vmwarden.model.statement import Audience, Challenge
-from vmwarden.rules import sshkey
-from vmwarden.rules.statement import Admitted, admit
+from vmwarden.rules.statement import Admitted, admit, fingerprints
 from vmwarden.rules.trusted_time import TimeAnchor
 
 #: a nonce is answered within this or never: the slowest honest channel seen took 4 s under emulation
@@ -19,10 +20,24 @@ NONCE_LIFE_MS = 30_000
 NONCES = 4
 #: sources that are kept; the catalog has a tenth of this, a captured watcher would invent more
 SOURCES = 64
+#: statements of one source in one turn; a static carrier holds four at most (rules.statement_carrier)
+STATEMENTS = 8
+#: characters of a name, and of a reason, that are kept; rules.claim makes values of at most as many
+_NAME_CHARACTERS, _REASON_CHARACTERS = 200, 500
+#: integers up to here have one form in every reader of JSON (RFC 8259, section 6)
+_EXACT = 2**53 - 1
 
 
 class Overreach(UntrustedInput):
     """The watcher said what it must not say.  Only a captured or broken watcher does."""
+
+
+class _Page(NamedTuple):
+    """What one source has stated in one turn."""
+
+    turn: int
+    statements: int = 0
+    pieces: tuple[Evidence, ...] = ()
 
 
 class Book:
@@ -37,21 +52,24 @@ class Book:
         self._audience = audience
         self._hosts = hosts
         self._declared: dict[str, tuple[Evidence, ...]] = {}
-        self._stated: dict[str, tuple[int, tuple[Evidence, ...]]] = {}
+        self._stated: dict[str, _Page] = {}
         self._refused: dict[str, Evidence] = {}
         self._nonces: dict[str, int] = {}
         self._spoken: set[str] = set()
+        self._stamped_by = ""
         self.anchor: TimeAnchor | None = None
 
     def trust(self, hosts: tuple[TrustedHost, ...]) -> None:
-        """From now on these hosts count; what others have stated is forgotten."""
+        """From now on these hosts count; what others have stated is forgotten, their time too."""
         self._hosts = hosts
-        keys = {sshkey.parse(host.key).fingerprint for host in hosts}
-        for source, (turn, page) in list(self._stated.items()):
-            kept = tuple(piece for piece in page if piece.signer in keys)
-            self._stated[source] = (turn, kept)
+        keys = fingerprints(hosts)
+        for source, page in list(self._stated.items()):
+            kept = tuple(piece for piece in page.pieces if piece.signer in keys)
+            self._stated[source] = page._replace(pieces=kept)
             if not kept:
                 del self._stated[source]
+        if self._stamped_by not in keys:
+            self.anchor = None
         self._refused.clear()
 
     def challenge(self, nonce: str, now: Moment) -> Challenge:
@@ -64,8 +82,7 @@ class Book:
 
     def add_declared(self, message: Declared, now: Moment) -> None:
         """What a source says without proof.  Raises Overreach if it claims proof, and adds nothing."""
-        if message.source not in self._declared and len(self._declared) >= SOURCES:
-            raise Overreach(f"more than {SOURCES} sources")
+        self._demand_room(message.source)
         page = []
         for piece in message.evidence:
             if piece.proof is not Proof.DECLARED or piece.signer:
@@ -73,7 +90,8 @@ class Book:
                     f"{message.source} claims proof for {piece.subject} that only the warden can find"
                 )
             if piece.source != message.source:
-                raise Overreach(f"{message.source} speaks for {piece.source}")
+                raise Overreach(f"{message.source} speaks for another source")
+            _demand_plain(piece)
             # our clock, not the watcher's: a captured watcher must not be able to keep evidence young
             page.append(
                 msgspec.structs.replace(piece, observed_boot_ms=now.boot_ms, observed_at_ms=now.utc_ms)
@@ -87,7 +105,8 @@ class Book:
             self._spoken.add(message.source)
 
     def add_statement(self, message: RawStatement, now: Moment, *, utc_ms: int | None) -> Admitted:
-        """Verify a signed document.  A refused one is remembered with its reason."""
+        """Verify a signed document.  A refused one is remembered with its reason.  Raises Overreach."""
+        self._demand_room(message.source)
         live = frozenset(n for n, born in self._nonces.items() if now.boot_ms - born <= NONCE_LIFE_MS)
         admitted = admit(
             message.jws,
@@ -104,21 +123,24 @@ class Book:
         if any(piece.unavailable for piece in admitted.evidence):
             self._refused[message.source] = admitted.evidence[0]
             return admitted
-        if message.source not in self._stated and len(self._stated) >= SOURCES:
-            raise Overreach(f"more than {SOURCES} sources")
+        page = self._stated.get(message.source)
+        if page is None or page.turn != message.turn:
+            page = _Page(message.turn)
+        if page.statements >= STATEMENTS:
+            raise Overreach(f"more than {STATEMENTS} statements of {message.source} in one turn")
         self._refused.pop(message.source, None)
         self._spoken.add(message.source)
-        turn, page = self._stated.get(message.source, (message.turn, ()))
-        if turn != message.turn:
-            page = ()
-        self._stated[message.source] = (message.turn, page + admitted.evidence)
+        self._stated[message.source] = _Page(
+            message.turn, page.statements + 1, page.pieces + admitted.evidence
+        )
         if admitted.stamped_utc_ms is not None:
             self.anchor = TimeAnchor(utc_ms=admitted.stamped_utc_ms, boot_ms=now.boot_ms, boot_id=now.boot_id)
+            self._stamped_by = admitted.evidence[0].signer
         return admitted
 
     def evidence(self) -> tuple[Evidence, ...]:
         """Everything, refusals included; rules.facts decides what counts."""
-        pages = [*self._declared.values(), *(page for _, page in self._stated.values())]
+        pages = [*self._declared.values(), *(page.pieces for page in self._stated.values())]
         return tuple(piece for page in pages for piece in page) + tuple(self._refused.values())
 
     def failing(self) -> tuple[str, ...]:
@@ -130,3 +152,33 @@ class Book:
     def sources(self) -> int:
         """How many sources have ever spoken."""
         return len(self._spoken)
+
+    def _demand_room(self, source: str) -> None:
+        """Raises Overreach for a name that is none, and for one source too many."""
+        if len(source) > _NAME_CHARACTERS or not source.isprintable():
+            raise Overreach(
+                f"a source with a name of {len(source)} characters, or one that cannot be printed"
+            )
+        if source in self._declared or source in self._stated or source in self._refused:
+            return
+        if len(self._declared.keys() | self._stated.keys() | self._refused.keys()) >= SOURCES:
+            raise Overreach(f"more than {SOURCES} sources")
+
+
+def _demand_plain(piece: Evidence) -> None:
+    """Honest sources bound what they read (rules.claim).  Raises Overreach for what only a captured watcher
+    sends: it would reach the journal and people's terminals, and fill both."""
+    value = piece.value
+    texts = [piece.id, piece.finding, *(value if isinstance(value, tuple) else ())]
+    if isinstance(value, str):
+        texts.append(value)
+    if (
+        any(len(text) > _NAME_CHARACTERS or not text.isprintable() for text in texts)
+        or len(texts) > _NAME_CHARACTERS
+        or len(piece.unavailable) > _REASON_CHARACTERS
+        or not piece.unavailable.isprintable()
+    ):
+        raise Overreach(f"{piece.source} says of {piece.subject} what is too long or cannot be printed")
+    numbers = (value, piece.issued_at_ms, piece.valid_until_ms)
+    if any(isinstance(number, int) and abs(number) > _EXACT for number in numbers):
+        raise Overreach(f"{piece.source} says a number of {piece.subject} that is none")

@@ -22,6 +22,10 @@ FRESH_SECONDS = 300
 #: How far ahead of trusted time a static statement's iat may lie, seconds: clocks of hosts differ a little.
 AHEAD_SECONDS = 60
 
+#: 2100-01-01T00:00Z, seconds: no clock of a host that is right shows that.  Such a stamp would be taken for
+#: trusted time, and the floor that it raises is never lowered.
+NEVER_BEFORE = 4_102_444_800
+
 #: every finding that this rule gives, with its meaning (docs/reference/statement.md lists the same)
 FINDINGS = {
     "statement.none": "no statement arrived, or the channel is not there",
@@ -144,6 +148,11 @@ def _read(token: str, hosts: tuple[TrustedHost, ...]) -> tuple[HostStatement, Ss
     return statement, key
 
 
+def fingerprints(hosts: tuple[TrustedHost, ...]) -> frozenset[str]:
+    """Of the keys that count."""
+    return frozenset(fingerprint for fingerprint, _ in _usable(hosts))
+
+
 def _usable(hosts: tuple[TrustedHost, ...]) -> Iterator[tuple[str, SshPublicKey]]:
     for host in hosts:
         try:
@@ -163,6 +172,8 @@ def _misaddressed(statement: HostStatement, audience: Audience) -> _Refused | No
         )
     if statement.exp <= statement.iat:
         return _Refused("statement.expired", "it was over when it was issued")
+    if statement.iat >= NEVER_BEFORE:
+        return _Refused("statement.not-yet-valid", "its stamp lies beyond the year 2099")
     return None
 
 
