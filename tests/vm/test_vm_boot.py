@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Through the real boot order: a refused VM comes up, tells why, keeps data closed and the owner's way open."""
+"""Through the real boot order: a refused VM comes up, tells why, keeps its data closed and manage open."""
 
 from __future__ import annotations
 
