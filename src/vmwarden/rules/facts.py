@@ -42,6 +42,7 @@ EXPIRED = "evidence.expired"
 UNDATED = "evidence.undated"
 ISSUED_TOO_LONG_AGO = "evidence.issued-too-long-ago"
 TIME_UNKNOWN = "evidence.time-unknown"
+MORE = "evidence.more"
 
 # Looked up once: on Python 3.11 a member of an enumeration costs more than the comparison with it.
 _POSTAL_CODE, _COMPLIANCE, _CITY = Subject.POSTAL_CODE, Subject.COMPLIANCE, Subject.CITY
@@ -62,7 +63,8 @@ _NOBODY = {""}
 _id, _proof, _signer = attrgetter("id"), attrgetter("proof"), attrgetter("signer")
 _strength = _STRENGTH.__getitem__
 
-# CLOCK_BOOTTIME that nothing reaches, and that everything has passed: 2**63 ms are 292 million years
+# CLOCK_BOOTTIME that nothing reaches, and that everything has passed: 2**63 ms are 292 million years.
+# A number beyond is no value either.
 _FOR_EVER, _NEVER = 2**63, -(2**63)
 
 
@@ -86,7 +88,9 @@ def normalise(subject: Subject, value: Value, country: str = "") -> Value:
         return tuple(sorted(set(value))) if isinstance(value, tuple) else None
     if subject is _CITY:
         return _city(value) or None if isinstance(value, str) else None
-    return (value or None) if isinstance(value, str) else value if isinstance(value, int) else None
+    if isinstance(value, str):
+        return value or None
+    return value if isinstance(value, int) and abs(value) < _FOR_EVER else None
 
 
 @lru_cache(maxsize=256)

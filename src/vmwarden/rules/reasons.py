@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """How fences put what they found into words and stable ids."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from operator import attrgetter
 
 from vmwarden.model.evidence import Evidence, Proof, Subject, Value
@@ -20,6 +20,8 @@ _source = attrgetter("source")
 
 #: characters of a stranger's value that a finding repeats
 SHOWN = 200
+#: pieces that did not count and are told one by one; a flood of them must not fill the journal
+PIECES = 16
 
 
 def finding(
@@ -44,7 +46,7 @@ def unestablished(fact: Fact, expected: str) -> list[Finding]:
             CONTRADICTED,
             Answer.DENY,
             expected=expected,
-            found="; ".join(f"{shown(piece.value)} ({by([piece])})" for piece in fact.evidence),
+            found=_each(f"{shown(piece.value)} ({piece.source})" for piece in fact.evidence),
             source=by(fact.evidence),
         )
     else:
@@ -54,22 +56,10 @@ def unestablished(fact: Fact, expected: str) -> list[Finding]:
             TOO_WEAK if weak else UNKNOWN,
             Answer.UNKNOWN,
             expected=f"{expected}, at least {fact.at_least}",
-            found="; ".join(f"{shown(piece.value)} ({piece.proof})" for piece in weak) or "nothing",
+            found=_each(f"{shown(piece.value)} ({piece.proof})" for piece in weak) or "nothing",
             source=by(weak),
         )
-    return [
-        own,
-        *(
-            Finding(
-                id=reason,
-                answer=Answer.UNKNOWN,
-                subject=fact.subject,
-                found=(piece.unavailable or shown(piece.value))[:SHOWN],
-                source=piece.source,
-            )
-            for piece, reason in fact.discounted
-        ),
-    ]
+    return [own, *_of_pieces(fact.subject, fact.discounted, "")]
 
 
 def refused_statements(statements: Iterable[Evidence]) -> list[Finding]:
@@ -77,17 +67,33 @@ def refused_statements(statements: Iterable[Evidence]) -> list[Finding]:
 
     statements: the evidence on host.statement.
     """
-    return [
+    refused = facts.ordered([piece for piece in statements if piece.unavailable])
+    reasons = [(piece, piece.finding or facts.UNAVAILABLE) for piece in refused]
+    return _of_pieces(Subject.STATEMENT, reasons, "a statement of a trusted host")
+
+
+def _of_pieces(subject: Subject, reasons: Sequence[tuple[Evidence, str]], expected: str) -> list[Finding]:
+    """One finding for each piece, up to PIECES of them, and how many more there are."""
+    told = [
         Finding(
-            id=piece.finding or facts.UNAVAILABLE,
+            id=reason,
             answer=Answer.UNKNOWN,
-            subject=Subject.STATEMENT,
-            expected="a statement of a trusted host",
-            found=piece.unavailable[:SHOWN],
+            subject=subject,
+            expected=expected,
+            found=(piece.unavailable or shown(piece.value))[:SHOWN],
             source=piece.source,
         )
-        for piece in facts.ordered([piece for piece in statements if piece.unavailable])
+        for piece, reason in reasons[:PIECES]
     ]
+    more = len(reasons) - len(told)
+    if more:
+        found = f"{more} more pieces that do not count"
+        told.append(Finding(id=facts.MORE, answer=Answer.UNKNOWN, subject=subject, found=found))
+    return told
+
+
+def _each(texts: Iterable[str]) -> str:
+    return "; ".join(texts)[:SHOWN]
 
 
 def by(evidence: Iterable[Evidence]) -> str:
@@ -99,7 +105,11 @@ def shown(value: Value) -> str:
     """A value for people."""
     if isinstance(value, str):
         return value[:SHOWN]
-    return (", ".join(value) if isinstance(value, tuple) else str(value))[:SHOWN]
+    if isinstance(value, tuple):
+        return ", ".join(value)[:SHOWN]
+    if isinstance(value, int) and value.bit_length() > 64:
+        return f"a number of {value.bit_length()} bits"  # Python itself refuses to write very long ones
+    return str(value)
 
 
 def strength(fact: Fact) -> str:

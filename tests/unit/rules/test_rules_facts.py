@@ -92,6 +92,8 @@ def test_a_dead_source_says_why() -> None:
         (Subject.TIME_ZONE, ""),
         (Subject.TIME_ZONE, 1),
         (Subject.COMPLIANCE, "iso27001"),
+        (Subject.RTC_OFFSET, 2**63),
+        (Subject.RTC_OFFSET, ("0",)),
     ],
 )
 def test_a_value_of_the_wrong_kind_does_not_count(subject: Subject, value: Any) -> None:

@@ -101,6 +101,12 @@ def test_refused_statements_are_named() -> None:
     assert ids(verdict) == {"statement.replayed", "host.id.unknown"}
 
 
+def test_a_number_that_python_cannot_write_is_no_value() -> None:
+    verdict = look(claim(Subject.RTC_OFFSET, 10**5000), fact="clock.rtc_offset", equals="0")
+    assert verdict.answer is Answer.UNKNOWN
+    assert [f.found for f in verdict.findings if f.id == "evidence.unusable"] == ["a number of 16610 bits"]
+
+
 def test_what_lint_refuses_is_never_an_allow() -> None:
     nowhere = look(KVM, fact="host.mood", equals="good")
     assert nowhere.answer is Answer.UNKNOWN

@@ -120,6 +120,19 @@ def test_why_a_claim_did_not_count_is_told() -> None:
     assert ids(stale) == {"place.country.unknown", "evidence.stale"}
 
 
+def test_a_flood_of_claims_that_do_not_count_is_told_in_short() -> None:
+    flood = [
+        claim(Subject.COUNTRY, f"{n:02}" + "x" * 999, proof=Proof.DECLARED, source=f"s{n}") for n in range(64)
+    ]
+    verdict = look(place(NETHERLANDS), *flood)
+    assert sum(finding.id == "evidence.too-weak" for finding in verdict.findings) == 16
+    (more,) = (finding for finding in verdict.findings if finding.id == "evidence.more")
+    assert more.found == "48 more pieces that do not count"
+    assert look(place(NETHERLANDS), *flood[::-1]) == verdict
+    assert len(look(place(NETHERLANDS, proof="declared"), *flood).findings[0].found) == 200
+    assert all(len(finding.found) <= 200 and len(finding.source) <= 200 for finding in verdict.findings)
+
+
 def test_a_contradiction_denies_even_where_both_are_accepted() -> None:
     both = place(PlaceEntry(country="DE"), NETHERLANDS)
     verdict = look(both, claim(Subject.COUNTRY, "DE"), claim(Subject.COUNTRY, "NL", source="virtio-serial"))
