@@ -127,6 +127,12 @@ class NftGate:
     def installed(self) -> bool:
         return all(self._standing())
 
+    def left_behind(self) -> bool:
+        if self._made is not None:
+            return False
+        connection = self._connected()
+        return any(nft.standing(connection, table) for table in (TABLE, ALIVE_TABLE))
+
     def state(self) -> GateState:
         """Read back from the kernel.  Raises ControlFailed."""
         connection = self._connected()

@@ -46,6 +46,10 @@ class Gate(Protocol):
         """Whether all our rules stand, as this gate has put them."""
         ...
 
+    def left_behind(self) -> bool:
+        """Whether rules of ours stand that this gate has not put there: the boot file's, or older."""
+        ...
+
     def closes_on_death(self) -> str:
         """For people: when the network closes if this process dies, on this kernel."""
         ...

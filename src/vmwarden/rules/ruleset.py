@@ -19,6 +19,7 @@ lease, because established flows would outlive it; reliance on a chain's policy,
 force for a moment while a table is replaced; times, because nft evaluates them by a clock that can be set.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from ipaddress import IPv4Network, IPv6Network, ip_network
 
@@ -71,6 +72,10 @@ _LINK_OUT = (
     f"meta nfproto ipv6 udp sport 546 udp dport 547 {_DHCP_OUT} accept",
 )
 
+#: in place of whatever the table held before
+_ANEW = f"add table inet {TABLE}\ndelete table inet {TABLE}\n"
+_MARK = re.compile(rf'counter drop comment "{COMMENT} ([0-9a-f]{{16}})"')
+
 _CLEAR = f"meta mark set meta mark & {OTHER_BITS:#010x}"
 
 
@@ -81,7 +86,7 @@ def closed(policy: Policy, *, users: Mapping[str, int]) -> str:
     Raises Malformed: an address that is none, a flow without exactly one port, UDP in manage, a user
     that is not in users.
     """
-    return _file(f"add table inet {TABLE}\ndelete table inet {TABLE}\n", policy, users)
+    return _file(_ANEW, policy, users)
 
 
 def exchanged(policy: Policy, *, users: Mapping[str, int]) -> str:
@@ -217,6 +222,23 @@ def _port(tcp: int | None, udp: int | None, where: str) -> tuple[str, int]:
 def _tcp_only(udp: int | None, where: str) -> None:
     if udp is not None:
         raise Malformed(f"{where}: UDP cannot tell who began a flow", mend="name a TCP port")
+
+
+def intact(text: str) -> bool:
+    """Whether text is a file that closed has written, whole and unchanged.
+
+    Its own witness is the fingerprint in it.  That finds damage, not forgery: who could forge it is root.
+    nft loads an empty file without a word, and a file cut off after its second line, and both close nothing.
+    """
+    if text == NO_MANAGE:
+        return True
+    head, opened, rest = text.partition(f"table inet {TABLE} {{\n")
+    body, ended, after = rest.rpartition("\n}\n")
+    title, _, start = head.partition("\n")
+    marks = set(_MARK.findall(body))
+    if not opened or not ended or after or len(marks) != 1 or start != _ANEW or not title.startswith("# "):
+        return False
+    return marks == {sha256(_MARK.sub("counter drop", body).encode()).hexdigest()[:16]}
 
 
 def _shut() -> str:

@@ -66,6 +66,10 @@ class FakeGate:
         self._may_fail()
         return self._holding and bool(self._rules)
 
+    def left_behind(self) -> bool:
+        self._may_fail()
+        return bool(self._rules) and not self._holding
+
     def remove(self) -> None:
         self._act("remove")
         self._rules = ""

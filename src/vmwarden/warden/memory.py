@@ -6,7 +6,7 @@ from vmwarden.model.escalation import Escalation
 from vmwarden.model.installed import Change, Installed, Slot
 from vmwarden.model.moment import Moment
 from vmwarden.model.policy import Policy
-from vmwarden.rules.ruleset import NO_MANAGE, closed
+from vmwarden.rules.ruleset import NO_MANAGE, closed, intact
 from vmwarden.store import cells, delivery, floors, incidents, installed, unrecorded
 from vmwarden.store.layout import Layout
 
@@ -47,6 +47,7 @@ class Memory:
         floors.raise_time_floor(self._layout, utc_ms)
 
     def boot_rules(self) -> str:
-        """What vmwarden-closed loads; rules without any manage where that cannot be read."""
+        """What vmwarden-closed loads; rules without any manage where that cannot be read or is damaged."""
         found = cells.read_one(self._layout, Slot.CLOSED)
-        return found.decode("utf-8", "replace") if isinstance(found, bytes) else NO_MANAGE
+        text = found.decode("utf-8", "replace") if isinstance(found, bytes) else ""
+        return text if intact(text) else NO_MANAGE

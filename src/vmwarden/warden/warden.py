@@ -29,7 +29,7 @@ from vmwarden.rules import canonical, instant, lease
 from vmwarden.rules.delivery import due
 from vmwarden.rules.duration import milliseconds
 from vmwarden.rules.escalate import new_epoch
-from vmwarden.rules.quota import Spent, spend
+from vmwarden.rules.quota import MOST, WINDOW_MS, Spent, spend
 from vmwarden.rules.trusted_time import advance, utc
 
 #: between computing a lease and the kernel holding it; the largest seen was 0.34 ms (reference of the gate)
@@ -46,8 +46,29 @@ AGE_STEP_MS = 30_000
 
 #: before enrolment nobody can address this VM
 _NOBODY = Audience(vm="nobody", generation=1)
-#: records that the watcher can cause as often as it likes
-_CAUSED_BY_WATCHER = frozenset(("event", "watcher.connected", "watcher.lost", "decision.changed"))
+#: records that others can cause as often as they like: a captured watcher, a host that changes its mind, a
+#: kernel that refuses.  rules.quota says how many are written.
+_RATIONED = frozenset(
+    (
+        "event",
+        "watcher.connected",
+        "watcher.lost",
+        "decision.changed",
+        "posture.taken",
+        "posture.failed",
+        "ask.recorded",
+        "gate.installed",
+        "gate.repaired",
+        "clock.floor-advanced",
+    )
+)
+#: counts openings: what is not recorded does not happen, so these are rationed by not happening
+_OPENINGS = "posture.intent"
+#: bytes of the findings in one record, of the RECORD_BYTES that it may have
+_FINDINGS_BYTES = 48_000
+#: characters of a reason that is recorded; reasons that are told on the console
+_REASON, _TOLD_REASONS = 1_000, 12
+_LEASED = (Posture.OPEN, Posture.GUARDED)
 _TO_WARDEN = cast("type[ToWarden]", ToWarden)
 
 
@@ -152,6 +173,18 @@ class Warden:
         self._record("warden.started", {"observe_only": self._observe_only, "notes": list(self._notes)}, now)
         self._sign(now)
         self.reload()
+        if not self.enforcing and not self._observe_only:
+            self._clear(now)
+
+    def _clear(self, now: Moment) -> None:
+        """Nothing is enforced any more, and the boot file may have closed the VM before that was known:
+        nobody else would open it again."""
+        try:
+            if not self._gate.left_behind():
+                return
+        except ControlFailed:
+            return  # nobody who may not look has put anything there
+        self._act("gate.removed", self._gate.remove, now)
 
     def reload(self) -> None:
         """Read policy, owners and latch again; the gate follows."""
@@ -206,8 +239,9 @@ class Warden:
     def watcher_lost(self, why: str) -> None:
         """The watcher is gone.  Nothing closes by this: its evidence ages."""
         self._watcher = False
-        self._record("watcher.lost", {"why": why}, self._clock.now())
-        self._say(f"watcher lost: {why}")
+        self._record("watcher.lost", {"why": why[:_REASON]}, self._clock.now())
+        if not self._withheld("watcher.lost"):
+            self._say(f"watcher lost: {why[:_REASON]}")
 
     def gather(self) -> bytes | None:
         """The order that is due now, if one is."""
@@ -285,6 +319,8 @@ class Warden:
         )
         if self._decision.answer is Answer.ALLOW:
             self._verified = now
+        if self.enforcing and self._lease_until_boot_ms and self._decision.posture not in _LEASED:
+            self._close(now)  # before the disk is asked for anything: it may take its time
         self._remember(before, now)
         self._take(now)
         self._settle()
@@ -304,7 +340,7 @@ class Warden:
     def _take(self, now: Moment) -> None:
         """Make the VM take the decision's posture."""
         posture = self._decision.posture
-        leased = posture in (Posture.OPEN, Posture.GUARDED)
+        leased = posture in _LEASED
         if not self.enforcing:
             self._tell(now)
             self._note_posture(posture, now)
@@ -318,14 +354,33 @@ class Warden:
                 self._act("posture.poweroff", self._power.off, now)
             self._note_posture(posture, now)
             return
-        if self._taken is not posture and not (
-            self._journal.room() and self._record("posture.intent", {"posture": posture}, now)
-        ):
-            # opening is recorded first, or it does not happen
+        if self._gate_failed or (self._taken is not posture and not self._may_open(posture, now)):
             self._close(now)
+            self._tell(now)
             self._note_posture(Posture.HELD, now)
             return
         self._renew(now, guarded=posture is Posture.GUARDED)
+
+    def _may_open(self, posture: Posture, now: Moment) -> bool:
+        """Opening is recorded first, or it does not happen; and not more often than the journal can bear."""
+        if not self._journal.room():
+            return False
+        spent, withheld = spend(self._spent.get(_OPENINGS), now)
+        if withheld is None:
+            often = Finding(
+                id="opening.too-often",
+                answer=Answer.UNKNOWN,
+                expected=f"at most {MOST} openings in {WINDOW_MS // 60_000} minutes",
+                found="more: held until the window is over",
+            )
+            self._decision = msgspec.structs.replace(
+                self._decision, findings=(*self._decision.findings, often)
+            )
+            return False
+        recorded = self._record("posture.intent", {"posture": posture}, now)
+        if recorded:
+            self._spent[_OPENINGS] = spent
+        return recorded
 
     def _renew(self, now: Moment, *, guarded: bool) -> None:
         policy = self._in_force.policy
@@ -338,9 +393,11 @@ class Warden:
         try:
             self._gate.lease(ms, guarded=guarded)
         except ControlFailed as error:
-            self._lease_until_boot_ms = 0
+            # an answer that was lost may have been a yes: what may run has to be ended by the next closing
+            self._lease_until_boot_ms = now.boot_ms + ms
             self._record("posture.failed", {"posture": self._decision.posture, "why": str(error)}, now)
-            self._say(f"the gate cannot be opened: {error}")
+            if not self._withheld("posture.failed"):
+                self._say(f"the gate cannot be opened: {error}")
             self._install(now)
             return
         after = self._clock.now()
@@ -378,19 +435,32 @@ class Warden:
                 self._record("posture.failed", {"posture": Posture.HELD, "why": str(error)}, now)
                 self._say(f"the gate was not installed: {error}")
             self._gate_failed = True
+            self._shut()
             return
         self._gate_failed = False
         self._record(kind, {} if policy is None else {"policy": policy.name, "version": policy.version}, now)
 
     def _repair(self, now: Moment) -> None:
-        """Put our rules back if somebody took them away."""
-        try:
-            standing = self._gate.installed()
-        except ControlFailed:
-            standing = False
-        if not standing:
-            self._lease_until_boot_ms = 0
+        """Put our rules back if somebody took them away, or if they could not be had before."""
+        if self._gate_failed:
+            self._install(now)
+        elif not self._standing():
             self._install(now, "gate.repaired")
+
+    def _standing(self) -> bool:
+        try:
+            return self._gate.installed()
+        except ControlFailed:
+            return False
+
+    def _shut(self) -> None:
+        """The rules of the policy cannot be had (a user is gone): the boot file's stand in for them."""
+        if self._standing():
+            return
+        try:
+            self._gate.restore(self._state.boot_rules())
+        except (ControlFailed, UntrustedInput):
+            pass  # _install has said why, and tries again with the next tick
 
     def _act(self, what: str, act: Callable[[], object], now: Moment) -> None:
         try:
@@ -410,7 +480,8 @@ class Warden:
         self._taken, self._taken_at = posture, now
         if self.enforcing:
             self._record("posture.taken", {"posture": posture}, now)
-            self._sign(now)
+            if not self._withheld("posture.taken"):
+                self._sign(now)
 
     def _remember(self, before: Escalation, now: Moment) -> None:
         changed = (before.incidents, before.allowed, before.posture) != (
@@ -449,10 +520,12 @@ class Warden:
                 "posture": self._decision.posture,
                 "answer": self._decision.answer,
                 "mode": "enforce" if self.enforcing else "observe",
-                "findings": [msgspec.to_builtins(finding) for finding in findings],
+                **_fitting(findings),
             },
             now,
         )
+        if self._withheld("decision.changed"):
+            return
         for ask in self._decision.asks:
             self._record("ask.recorded", msgspec.to_builtins(ask), now)
         self._say(describe(self._decision, findings, enforcing=self.enforcing))
@@ -482,8 +555,8 @@ class Warden:
 
     def _record(self, kind: str, body: dict[str, Any], now: Moment) -> bool:
         """False when the journal did not take it."""
-        if kind in _CAUSED_BY_WATCHER:
-            self._spent[kind], withheld = spend(self._spent.get(kind), now)
+        if kind in _RATIONED:
+            withheld = self._spend(kind, now)
             if withheld is None:
                 return True
             body = {**body, "withheld": withheld} if withheld else body
@@ -496,6 +569,16 @@ class Warden:
             return False
         self._journal_ok = True
         return True
+
+    def _spend(self, kind: str, now: Moment) -> int | None:
+        """As rules.quota.spend: None if one more of that kind is too many."""
+        self._spent[kind], withheld = spend(self._spent.get(kind), now)
+        return withheld
+
+    def _withheld(self, kind: str) -> bool:
+        """Whether the last record of that kind was too many; then the console is spared, too."""
+        spent = self._spent.get(kind)
+        return spent is not None and spent.withheld > 0
 
     def _sign(self, now: Moment) -> None:
         """Keep the signature over the journal as it stands: at boot and with every posture."""
@@ -572,21 +655,39 @@ class Warden:
         return self._journal.checkpoint(self._clock.now()).note
 
 
+def _fitting(findings: tuple[Finding, ...]) -> dict[str, Any]:
+    """findings as a record holds them: those that decided first, and how many had no room ("more")."""
+    order = (Answer.DENY, Answer.UNKNOWN, Answer.ALLOW)
+    kept: list[Any] = []
+    used = 0
+    for finding in sorted(findings, key=lambda one: order.index(one.answer)):
+        short = msgspec.structs.replace(
+            finding, expected=finding.expected[:_REASON], found=finding.found[:_REASON]
+        )
+        used += len(canonical.encode(short)) + 1
+        if used > _FINDINGS_BYTES:
+            break
+        kept.append(msgspec.to_builtins(short))
+    more = len(findings) - len(kept)
+    return {"findings": kept, **({"more": more} if more else {})}
+
+
 def describe(decision: Decision, findings: tuple[Finding, ...], *, enforcing: bool) -> str:
     """One line that says what and exactly why."""
     verb = "posture" if enforcing else "observe: would take posture"
     # the console has room for what decided; the rest is for explain
     told = decision.findings if decision.answer is Answer.ALLOW else findings
     reasons = [f for f in told if f.answer is Answer.DENY] or [f for f in told if f.answer is Answer.UNKNOWN]
+    more = f"; and {len(reasons) - _TOLD_REASONS} more" if len(reasons) > _TOLD_REASONS else ""
     shown = "; ".join(
         f.id
         + (
-            f" (expected {f.expected}, found {f.found or 'nothing'})"
+            f" (expected {f.expected[:_REASON]}, found {f.found or 'nothing'})"
             if f.expected
             else f" ({f.found})"
             if f.found
             else ""
         )
-        for f in reasons
+        for f in reasons[:_TOLD_REASONS]
     )
-    return f"{verb} {decision.posture}: {decision.answer}" + (f": {shown}" if shown else "")
+    return f"{verb} {decision.posture}: {decision.answer}" + (f": {shown}{more}" if shown else "")

@@ -1,79 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Disks that are full, read-only, slow or damaged while the VM is armed."""
 
-import msgspec
+from pathlib import Path
+
 import pytest
-from ward import FakeState, Ward, policy
+from ward import Ward, policy
 
-from vmwarden.errors import ControlFailed, FileUnavailable
+from vmwarden.errors import ControlFailed
 from vmwarden.model.escalation import Escalation
-from vmwarden.model.installed import Change, Installed, Outcome, Pending
-from vmwarden.model.moment import Moment
-from vmwarden.model.verdict import Answer, Finding
 from vmwarden.rules.ruleset import NO_MANAGE, closed, intact
-
-
-class ReadOnly(FakeState):
-    """A trial on a disk that takes no writes; load tells what it would be after the writes (store.installed)."""
-
-    after: Installed | None = None
-
-    def load(self, now: Moment) -> Installed:
-        pending = self.installed.pending
-        over = pending is not None and now.boot_ms >= pending.deadline_boot_ms
-        return self.after if over and self.after is not None else self.installed
-
-    def settle(self, now: Moment) -> tuple[Change, ...]:
-        raise FileUnavailable("lock: read-only file system")
-
-    revert_if_due = settle
-
-
-def on_trial(ward: Ward, deadline_ms: int) -> Pending:
-    return Pending(
-        state="trial",
-        document="0" * 64,
-        name="payments",
-        version=8,
-        mode="observe",
-        boot_id=ward.clock.now().boot_id,
-        applied_boot_ms=ward.clock.now().boot_ms,
-        applied_utc_ms=0,
-        deadline_boot_ms=deadline_ms,
-    )
-
-
-def test_a_trial_ends_on_time_while_the_disk_takes_no_writes() -> None:
-    ward = Ward()
-    before = ward.state.installed
-    state = ReadOnly(
-        msgspec.structs.replace(
-            before,
-            outcome=Outcome.OBSERVE,
-            policy=policy(mode="observe", version=8),
-            pending=on_trial(ward, ward.clock.now().boot_ms + 10_000),
-        )
-    )
-    state.after = before
-    ward.state = state
-    ward.build().start()
-    assert ward.warden.status().mode == "observe"
-
-    ward.pass_time(12_000)
-
-    assert ward.warden.status().mode == "enforce"
-    assert ward.gate.passing() == "manage"
-
-
-def closed_without(rules: str) -> Ward:
-    ward = Ward()
-    why = Finding(id="policy.unreadable", answer=Answer.DENY, found="garbage")
-    ward.state.installed = msgspec.structs.replace(
-        ward.state.installed, outcome=Outcome.CLOSED, policy=None, findings=(why,)
-    )
-    ward.state.boot_rules = lambda: rules  # type: ignore[method-assign]
-    return ward.start()
-
+from vmwarden.store.layout import Layout
+from vmwarden.warden.memory import Memory
 
 GOOD = closed(policy(), users={})
 
@@ -84,28 +21,35 @@ GOOD = closed(policy(), users={})
         "",
         "\n",
         GOOD[: GOOD.index("table inet vmwarden {")],
+        GOOD[:-3],
+        GOOD + GOOD,
         GOOD.replace("counter drop", "counter accept"),
-        GOOD.replace("policy drop", "policy accept").replace("10.20.0.0/16", "10.20.0.0/6"),
+        GOOD.replace("policy drop", "policy accept"),
+        GOOD.replace("10.20.0.0/16", "10.20.0.0/6"),
+        GOOD.replace("# vmwarden", "flush ruleset\n# vmwarden"),
         "table inet vmwarden {}\n",
         "\ufffd" * 100,
     ],
 )
-def test_a_damaged_boot_file_never_opens_an_armed_vm(damaged: str) -> None:
+def test_a_damaged_boot_file_never_opens_an_armed_vm(damaged: str, tmp_path: Path) -> None:
+    layout = Layout.below(tmp_path)
+    layout.state.mkdir(parents=True, mode=0o700)
+    layout.closed_rules.write_text(damaged)
+    layout.closed_rules.chmod(0o600)
+
     assert not intact(damaged)
-
-    ward = closed_without(damaged)
-    ward.pass_time(2_000)
-
-    assert ward.gate.acts[-1] == ("restore", NO_MANAGE)
-    assert ward.gate.passing() == "manage"
+    assert Memory(layout).boot_rules() == NO_MANAGE
 
 
-def test_the_boot_file_as_it_was_written_is_kept() -> None:
+def test_the_boot_file_as_it_was_written_is_kept(tmp_path: Path) -> None:
+    layout = Layout.below(tmp_path)
+    layout.state.mkdir(parents=True, mode=0o700)
+    layout.closed_rules.write_text(GOOD)
+    layout.closed_rules.chmod(0o600)
+
     assert intact(GOOD)
     assert intact(NO_MANAGE)
-    ward = closed_without(GOOD)
-
-    assert ("restore", GOOD) in ward.gate.acts
+    assert Memory(layout).boot_rules() == GOOD
 
 
 def test_a_policy_that_cannot_be_installed_leaves_the_vm_closed() -> None:
@@ -120,6 +64,11 @@ def test_a_policy_that_cannot_be_installed_leaves_the_vm_closed() -> None:
 
     assert ward.gate.passing() == "manage"
     assert ward.warden.status().posture == "held"
+    assert ward.kinds().count("posture.failed") == 1
+
+    del ward.gate.install
+    ward.pass_time(2_000)
+    assert ward.gate.passing() == "open", "the user is back"
 
 
 def test_the_gate_closes_before_anything_is_written() -> None:
