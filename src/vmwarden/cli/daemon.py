@@ -2,6 +2,7 @@
 """run, watcher, status, explain, boot-check: the programs in the VM, and talking to them."""
 
 import argparse
+import contextlib
 import sys
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import msgspec
 from vmwarden.cli.render import emit, json_option, printable, table
 from vmwarden.errors import BugError, UsageError, WorldError
 from vmwarden.model.control import Request, Status
+from vmwarden.model.posture import Posture
 from vmwarden.model.verdict import Answer, Finding
 from vmwarden.rules import canonical
 from vmwarden.rules.duration import milliseconds
@@ -78,7 +80,7 @@ def _run(args: argparse.Namespace) -> int:
         if args.watcher == "external"
         else ("watcher", "--with-parent", "--user", args.user, "--root", str(args.root)),
         for_ms=milliseconds(args.duration) if args.duration else None,
-        say=_say,
+        say=say,
     )
 
 
@@ -90,9 +92,14 @@ def _watcher(args: argparse.Namespace) -> int:
     return 0
 
 
-def _say(line: str) -> None:
-    sys.stdout.write(printable(f"vmwarden: {line}") + "\n")
-    sys.stdout.flush()
+def say(line: str) -> None:
+    """One line on the console, whatever it is."""
+    # neither a console that knows few letters nor one that is gone is a reason to stop guarding
+    text = printable(f"vmwarden: {line}") + "\n"
+    encoding = sys.stdout.encoding or "utf-8"
+    with contextlib.suppress(OSError):
+        sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding))
+        sys.stdout.flush()
 
 
 def fetch(root: Path, request: str, *, timeout_s: float) -> Status:
@@ -134,8 +141,16 @@ def _boot_check(args: argparse.Namespace) -> int:
         )
         return VERDICT_EXIT[Answer.UNKNOWN]
     emit(args, status, f"vmwarden: {verdict_line(status)}\n{why(status)}")
+    return boot_exit(status)
+
+
+def boot_exit(status: Status) -> int:
+    """0 only if this VM may serve, or guards nothing: a verdict that allows opens nothing while the journal
+    takes no record or the gate cannot be had."""
     if status.mode == "observe":
         return 0
+    if status.decision.answer is Answer.ALLOW and status.posture not in (Posture.OPEN, Posture.GUARDED):
+        return VERDICT_EXIT[Answer.UNKNOWN]
     return VERDICT_EXIT[status.decision.answer]
 
 

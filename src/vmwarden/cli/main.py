@@ -11,6 +11,7 @@ from typing import NoReturn
 import msgspec
 
 from vmwarden import __version__
+from vmwarden.cli.render import printable
 from vmwarden.errors import (
     BugError,
     JournalFull,
@@ -100,7 +101,8 @@ def main(argv: Sequence[str]) -> int:
     except BugError as error:
         return _report((Problem(f"bug in vmwarden: {error}"),), EXIT_BUG, wants_json)
     except BrokenPipeError:
-        return EXIT_ALLOW
+        # nobody read the answer: that is no verdict, and least of all allow
+        return EXIT_WORLD
     except KeyboardInterrupt:
         return 130
 
@@ -111,7 +113,8 @@ def _report(problems: Sequence[Problem], code: int, wants_json: bool) -> int:
         sys.stdout.write(msgspec.json.encode(document).decode() + "\n")
     else:
         for problem in problems:
-            sys.stderr.write(f"vmwarden: {problem}\n")
+            # what is wrong with a stranger's file is told in his own words
+            sys.stderr.write(printable(f"vmwarden: {problem}") + "\n")
     return code
 
 
