@@ -2,8 +2,9 @@
 """What one decision costs: evidence in, posture and lease out.
 
 The policy and the evidence are of ordinary size: a place with five entries, a host with three
-predicates, 25 pieces of evidence from two statements and DMI.  Nothing is remembered from one decision
-to the next but the escalation, and the clock moves, as in a warden that lives.
+predicates, 25 pieces of evidence from two statements and DMI.  As in a warden that lives, the clock moves
+with every decision, and after a dozen decisions there is a new gathering of evidence (a tick every 1.6 s,
+a gathering every 20 s): what rules.facts remembers of a gathering is of no use for the next.
 
 Paired rounds: each round times a batch of decisions and a batch of the baseline, in an order that
 changes.  The baseline is reading the same 25 pieces from their canonical bytes, which the warden has to
@@ -13,16 +14,16 @@ do anyway; the ratio says what is the machine's and what is ours.
 """
 
 import argparse
+import itertools
 import random
 import time
 from collections.abc import Callable
-
-import msgspec
 
 from benchmarks.figure import Figure, median_interval
 from vmwarden.model.escalation import Escalation
 from vmwarden.model.evidence import Evidence, Proof, Subject, Value
 from vmwarden.model.message import MESSAGE_BYTES
+from vmwarden.model.moment import Moment
 from vmwarden.model.policy import Facility, Host, HostClause, Place, PlaceEntry, Policy
 from vmwarden.model.posture import Posture
 from vmwarden.rules import canonical
@@ -33,7 +34,11 @@ from vmwarden.rules.lease import milliseconds
 from vmwarden.testing.claims import NOW, claim, guarding
 
 BUDGET_US = 100.0
-BATCH = 20
+#: decisions a batch: two gatherings
+BATCH = 24
+TURNS_A_GATHERING = 12
+#: more than rules.facts can remember, before they come again
+GATHERINGS = 60
 _SEED = 20261123
 _STATED: dict[Subject, Value] = {
     Subject.HOST_ID: "rack-7",
@@ -78,32 +83,37 @@ def policy() -> Policy:
     return guarding(place=place, host=host)
 
 
-def evidence() -> tuple[Evidence, ...]:
-    """A static and a fresh statement of one host, and what DMI says."""
-    return (
-        *(claim(subject, value) for subject, value in _STATED.items()),
-        *(claim(s, v, source="virtio-serial", proof=Proof.FRESH) for s, v in _STATED.items()),
-        *(claim(s, v, source="dmi", proof=Proof.DECLARED, lasts_ms=None) for s, v in _DECLARED.items()),
-    )
+def evidence(now: Moment = NOW) -> tuple[Evidence, ...]:
+    """A static and a fresh statement of one host, and what DMI says, gathered ten seconds before now."""
+    static = [claim(subject, value, now=now) for subject, value in _STATED.items()]
+    fresh = [claim(s, v, source="virtio-serial", proof=Proof.FRESH, now=now) for s, v in _STATED.items()]
+    dmi = [
+        claim(s, v, source="dmi", proof=Proof.DECLARED, lasts_ms=None, now=now) for s, v in _DECLARED.items()
+    ]
+    return (*static, *fresh, *dmi)
 
 
 class _Turns:
     """A warden's turns, one after the other."""
 
     def __init__(self) -> None:
-        self._policy, self._evidence = policy(), evidence()
+        self._policy = policy()
         self._facilities: tuple[Facility, ...] = ()
         self._escalation = Escalation()
-        self._now = NOW
+        starts = [_after(NOW, number * 20_000) for number in range(GATHERINGS)]
+        gatherings = [(start, evidence(start)) for start in starts]
+        self._moments = itertools.cycle(
+            [
+                (_after(start, tick * 1_600), pieces)
+                for start, pieces in gatherings
+                for tick in range(TURNS_A_GATHERING)
+            ]
+        )
 
     def turn(self) -> int:
         """One decision; the lease that follows from it, milliseconds."""
-        now = self._now = msgspec.structs.replace(
-            self._now, boot_ms=self._now.boot_ms + 1, utc_ms=self._now.utc_ms + 1
-        )
-        if now.boot_ms > NOW.boot_ms + 30_000:
-            self._now = NOW
-        everything = self._evidence + derive(self._evidence, self._facilities)
+        now, pieces = next(self._moments)
+        everything = pieces + derive(pieces, self._facilities)
         verdicts = judge(self._policy, everything, now=now, utc_ms=now.utc_ms)
         decision, self._escalation = decide(
             self._policy, verdicts, self._escalation, now=now, utc_ms=now.utc_ms, sources=3
@@ -111,6 +121,10 @@ class _Turns:
         if decision.posture is not Posture.OPEN:
             raise RuntimeError(f"the benchmark's own policy does not open: {decision}")
         return milliseconds(decision, self._policy, now=now, uncertainty_ms=5)
+
+
+def _after(moment: Moment, ms: int) -> Moment:
+    return Moment(boot_ms=moment.boot_ms + ms, utc_ms=moment.utc_ms + ms, boot_id=moment.boot_id)
 
 
 def run(rounds: int) -> list[Figure]:

@@ -28,7 +28,6 @@ _REACHED_BY: dict[Proof, tuple[Proof, ...]] = {
     Proof.ATTESTED: (Proof.ATTESTED,),
     Proof.MEASURED: (Proof.MEASURED,),
 }
-_STRENGTH = {proof: rank for rank, proof in enumerate(_REACHED_BY)}
 
 #: Proofs that answer a nonce of ours: made after we asked, whatever any clock says.
 _NONCE_BOUND = (Proof.FRESH, Proof.ATTESTED)
@@ -44,28 +43,13 @@ ISSUED_TOO_LONG_AGO = "evidence.issued-too-long-ago"
 TIME_UNKNOWN = "evidence.time-unknown"
 MORE = "evidence.more"
 
-# Looked up once: on Python 3.11 a member of an enumeration costs more than the comparison with it.
-_POSTAL_CODE, _COMPLIANCE, _CITY = Subject.POSTAL_CODE, Subject.COMPLIANCE, Subject.CITY
-_KNOWN = Standing.KNOWN
+_id = attrgetter("id")
 
 _NUMBERS = (Subject.CLOCK, Subject.RTC_OFFSET)
-_CODES = (Subject.COUNTRY, Subject.SUBDIVISION)
-_AS_WRITTEN = frozenset(Subject) - {
-    *_NUMBERS,
-    *_CODES,
-    Subject.CITY,
-    Subject.POSTAL_CODE,
-    Subject.COMPLIANCE,
-}
+_KNOWN = Standing.KNOWN
 
-_NOBODY = {""}
-
-_id, _proof, _signer = attrgetter("id"), attrgetter("proof"), attrgetter("signer")
-_strength = _STRENGTH.__getitem__
-
-# CLOCK_BOOTTIME that nothing reaches, and that everything has passed: 2**63 ms are 292 million years.
-# A number beyond is no value either.
-_FOR_EVER, _NEVER = 2**63, -(2**63)
+#: a CLOCK_BOOTTIME that has always passed
+_NEVER = -(2**63)
 
 
 def reaches(proof: Proof, at_least: Proof) -> bool:
@@ -78,24 +62,19 @@ def normalise(subject: Subject, value: Value, country: str = "") -> Value:
 
     country: for postal codes, where their customary prefix depends on it.
     """
-    if subject in _AS_WRITTEN:
-        return value or None if isinstance(value, str) else None
-    if subject in _CODES:
-        return (value.strip().upper() or None) if isinstance(value, str) else None
-    if subject is _POSTAL_CODE:
-        return (postal.normalise(country, value) or None) if isinstance(value, str) else None
-    if subject is _COMPLIANCE:
-        return tuple(sorted(set(value))) if isinstance(value, tuple) else None
-    if subject is _CITY:
-        return _city(value) or None if isinstance(value, str) else None
-    if isinstance(value, str):
-        return value or None
-    return value if isinstance(value, int) and abs(value) < _FOR_EVER else None
-
-
-@lru_cache(maxsize=256)
-def _city(value: str) -> str:
-    return " ".join(unicodedata.normalize("NFC", value).casefold().split())
+    if isinstance(value, tuple):
+        return tuple(sorted(set(value))) if subject is Subject.COMPLIANCE else None
+    if isinstance(value, int):
+        return value if subject in _NUMBERS and value.bit_length() < 64 else None
+    if value is None or subject is Subject.COMPLIANCE:
+        return None
+    if subject in (Subject.COUNTRY, Subject.SUBDIVISION):
+        value = value.strip().upper()
+    elif subject is Subject.POSTAL_CODE:
+        value = postal.normalise(country, value)
+    elif subject is Subject.CITY:
+        value = " ".join(unicodedata.normalize("NFC", value).casefold().split())
+    return value or None
 
 
 def by_subject(evidence: Iterable[Evidence]) -> dict[Subject, list[Evidence]]:
@@ -156,110 +135,171 @@ def weigh(evidence: Sequence[Evidence], subject: Subject, terms: Terms, country:
     Labels (host.compliance) do not contradict one another here: value is what every piece names, and
     evidence has them all.
     """
-    at_least, now, _, recheck_ms, within_ms, agree = terms
-    boot_ms, enough = now.boot_ms, _REACHED_BY[at_least]
-    pieces: list[Evidence] = []
-    values: list[Value] = []
+    at_least, now, utc_ms, recheck_ms, within_ms, agree = terms
+    prepared = _prepare(tuple(evidence), subject, at_least, recheck_ms, within_ms, country)
+    boot_ms = now.boot_ms
     ends: list[int] = []
-    discounted: list[tuple[Evidence, str]] = []
-    for piece in evidence if len(evidence) < 2 else ordered(evidence):
+    for _, _, seen, boot_end, utc_end in prepared.candidates:
+        if utc_end is not None:
+            boot_end = _NEVER if utc_ms is None else min(boot_end, boot_ms + utc_end - utc_ms)
+        if not seen <= boot_ms <= boot_end:
+            return _without_the_late(prepared, subject, terms)
+        ends.append(boot_end)
+    return _lasting(prepared.fact, ends, agree)
+
+
+class _Candidate(NamedTuple):
+    """A piece that counts from seen to boot_end (CLOCK_BOOTTIME) and, if dates judge it, to utc_end."""
+
+    piece: Evidence
+    value: Value
+    seen: int
+    boot_end: int
+    utc_end: int | None
+
+
+class _Prepared(NamedTuple):
+    """What can be said without looking at a clock.  fact: if every candidate is in time."""
+
+    candidates: tuple[_Candidate, ...]
+    refused: tuple[tuple[Evidence, str], ...]
+    fact: Fact
+
+
+@lru_cache(maxsize=256)
+def _prepare(
+    evidence: tuple[Evidence, ...],
+    subject: Subject,
+    at_least: Proof,
+    recheck_ms: int,
+    within_ms: int | None,
+    country: str,
+) -> _Prepared:
+    """Remembered, because a warden judges the same evidence a dozen times before it has gathered anew."""
+    candidates: list[_Candidate] = []
+    refused: list[tuple[Evidence, str]] = []
+    for piece in ordered(evidence):
         if piece.unavailable:
-            reason = piece.finding or UNAVAILABLE
-        elif piece.proof not in enough:
-            reason = TOO_WEAK
+            refused.append((piece, piece.finding or UNAVAILABLE))
+        elif not reaches(piece.proof, at_least):
+            refused.append((piece, TOO_WEAK))
         elif (value := normalise(subject, piece.value, country)) is None:
-            reason = UNUSABLE
+            refused.append((piece, UNUSABLE))
+        elif within_ms is not None and piece.issued_at_ms is None and piece.proof not in _NONCE_BOUND:
+            refused.append((piece, UNDATED))
         else:
             seen = piece.observed_boot_ms
-            end = seen + recheck_ms
-            if piece.valid_until_ms is not None or within_ms is not None:
-                period_ends = _end_of_period(piece, terms)
-                if period_ends < end:
-                    end = period_ends
-            if seen <= boot_ms <= end:
-                pieces.append(piece)
-                values.append(value)
-                ends.append(end)
-                continue
-            reason = _too_late(piece, terms)
-        discounted.append((piece, reason))
+            candidates.append(_Candidate(piece, value, seen, *_ends(piece, recheck_ms, within_ms)))
+    fact = _add_up(subject, at_least, candidates, tuple(refused))
+    return _Prepared(tuple(candidates), tuple(refused), fact)
 
-    if not pieces:
-        return Fact(
-            subject=subject, at_least=at_least, standing=Standing.UNKNOWN, discounted=tuple(discounted)
-        )
-    value = values[0]
+
+def _ends(piece: Evidence, recheck_ms: int, within_ms: int | None) -> tuple[int, int | None]:
+    """The last moments at which a piece counts: on CLOCK_BOOTTIME, and by date if it is judged by one."""
+    seen, issued, until = piece.observed_boot_ms, piece.issued_at_ms, piece.valid_until_ms
+    boot_ends = [seen + recheck_ms]
+    if piece.proof in _NONCE_BOUND:
+        # Its stamp was made for our question: whatever it says, that was when we saw it.
+        if issued is not None and until is not None:
+            boot_ends.append(seen + until - issued - 1)
+        if within_ms is not None:
+            boot_ends.append(seen + within_ms)
+        return min(boot_ends), None
+    utc_ends = [] if until is None else [until - 1]
+    if within_ms is not None and issued is not None:
+        utc_ends.append(issued + within_ms)
+    return min(boot_ends), min(utc_ends, default=None)
+
+
+def _add_up(
+    subject: Subject,
+    at_least: Proof,
+    counted: Sequence[_Candidate],
+    discounted: tuple[tuple[Evidence, str], ...],
+) -> Fact:
+    """The fact that these make together; how long it lasts is not said yet."""
+    pieces = tuple([candidate.piece for candidate in counted])
+    values = [candidate.value for candidate in counted]
+    value = values[0] if values else None
     if isinstance(value, tuple):
         value = tuple([label for label in value if all(label in v for v in values if isinstance(v, tuple))])
     elif values.count(value) != len(values):
+        value = None
+    if value is None:
         return Fact(
             subject=subject,
             at_least=at_least,
-            standing=Standing.CONTRADICTED,
-            evidence=tuple(pieces),
-            discounted=tuple(discounted),
+            standing=Standing.CONTRADICTED if pieces else Standing.UNKNOWN,
+            evidence=pieces,
+            discounted=discounted,
         )
     return Fact(
         subject=subject,
         at_least=at_least,
-        standing=_KNOWN,
+        standing=Standing.KNOWN,
         value=value,
-        proof=max(map(_proof, pieces), key=_strength),
-        signers=tuple(sorted({*map(_signer, pieces)} - _NOBODY)),
-        evidence=tuple(pieces),
-        discounted=tuple(discounted),
-        good_until_boot_ms=max(ends) if agree <= 1 else _good_until(pieces, ends, agree),
+        proof=max((piece.proof for piece in pieces), key=list(_REACHED_BY).index),
+        signers=tuple(sorted({piece.signer for piece in pieces if piece.signer})),
+        evidence=pieces,
+        discounted=discounted,
     )
 
 
-def _end_of_period(piece: Evidence, terms: Terms) -> int:
-    """The last CLOCK_BOOTTIME within its own period and within terms.issued_within_ms.
-
-    _NEVER if there is no clock to judge the period by, or no stamp to judge its age by.
-    """
-    _, now, utc_ms, _, within_ms, _ = terms
-    until, issued = piece.valid_until_ms, piece.issued_at_ms
-    if piece.proof in _NONCE_BOUND:
-        # Its stamp was made for our question: whatever it says, that was when we saw it.
-        lead = None if issued is None else piece.observed_boot_ms - issued
-        end = _FOR_EVER if within_ms is None else piece.observed_boot_ms + within_ms
-    elif utc_ms is None:
-        return _NEVER
-    else:
-        lead = now.boot_ms - utc_ms
-        if within_ms is None:
-            end = _FOR_EVER
-        elif issued is None:
-            return _NEVER
+def _without_the_late(prepared: _Prepared, subject: Subject, terms: Terms) -> Fact:
+    """The fact, where not every candidate is in time."""
+    in_time: list[_Candidate] = []
+    ends: list[int] = []
+    late: list[tuple[Evidence, str]] = []
+    boot_ms, utc_ms = terms.now.boot_ms, terms.utc_ms
+    for candidate in prepared.candidates:
+        end = candidate.boot_end
+        if boot_ms < candidate.seen:
+            late.append((candidate.piece, OTHER_BOOT))
+        elif boot_ms > candidate.seen + terms.recheck_ms:
+            late.append((candidate.piece, STALE))
+        elif candidate.utc_end is not None and utc_ms is None:
+            late.append((candidate.piece, TIME_UNKNOWN))
         else:
-            end = issued + within_ms + lead
-    if until is None or lead is None:
-        return end
-    return min(end, until + lead - 1)
+            if candidate.utc_end is not None and utc_ms is not None:
+                end = min(end, boot_ms + candidate.utc_end - utc_ms)
+            if boot_ms <= end:
+                in_time.append(candidate)
+                ends.append(end)
+            else:
+                late.append(
+                    (candidate.piece, EXPIRED if _expired(candidate.piece, terms) else ISSUED_TOO_LONG_AGO)
+                )
+    fact = _add_up(subject, terms.at_least, in_time, (*prepared.refused, *late))
+    return _lasting(fact, ends, terms.agree)
 
 
-def _too_late(piece: Evidence, terms: Terms) -> str:
-    """Why a piece does not count that would if time did not pass: the finding id."""
-    age_ms = terms.now.boot_ms - piece.observed_boot_ms
-    if age_ms < 0:
-        return OTHER_BOOT
-    if age_ms > terms.recheck_ms:
-        return STALE
-    if piece.proof not in _NONCE_BOUND:
-        if terms.issued_within_ms is not None and piece.issued_at_ms is None:
-            return UNDATED
-        if terms.utc_ms is None:
-            return TIME_UNKNOWN
-    of_its_own = terms._replace(issued_within_ms=None)
-    expired = piece.valid_until_ms is not None and _end_of_period(piece, of_its_own) < terms.now.boot_ms
-    return EXPIRED if expired else ISSUED_TOO_LONG_AGO
+def _expired(piece: Evidence, terms: Terms) -> bool:
+    """Whether its own period is over, leaving issued_within aside."""
+    boot_end, utc_end = _ends(piece, terms.recheck_ms, None)
+    over = utc_end is not None and terms.utc_ms is not None and terms.utc_ms > utc_end
+    return over or terms.now.boot_ms > boot_end
 
 
-def _good_until(pieces: list[Evidence], ends: list[int], agree: int) -> int:
-    """When fewer than agree keys are left, if nothing new comes: the agree-th last end of a key."""
-    by_key: dict[str, int] = {}
-    for piece, end in zip(pieces, ends, strict=True):
-        if piece.signer:
-            by_key[piece.signer] = max(end, by_key.get(piece.signer, end))
-    last_first = sorted(by_key.values(), reverse=True)
-    return last_first[agree - 1] if len(last_first) >= agree else max(ends)
+def _lasting(fact: Fact, ends: Sequence[int], agree: int) -> Fact:
+    """fact, with the moment from which on fewer than agree keys are left; ends are those of its evidence."""
+    if fact.standing is not _KNOWN:
+        return fact
+    good_until = max(ends)
+    if agree > 1:
+        by_key: dict[str, int] = {}
+        for piece, end in zip(fact.evidence, ends, strict=True):
+            if piece.signer:
+                by_key[piece.signer] = max(end, by_key.get(piece.signer, end))
+        last_first = sorted(by_key.values(), reverse=True)
+        good_until = last_first[agree - 1] if len(last_first) >= agree else good_until
+    return Fact(
+        subject=fact.subject,
+        at_least=fact.at_least,
+        standing=_KNOWN,
+        value=fact.value,
+        proof=fact.proof,
+        signers=fact.signers,
+        evidence=fact.evidence,
+        discounted=fact.discounted,
+        good_until_boot_ms=good_until,
+    )
