@@ -171,6 +171,9 @@ class NftGate:
             nft.load(text)
         except CommandFailed as error:
             raise ControlFailed(f"the gate's rules: {error}", mend=error.mend) from error
+        if not nft.standing(connection, TABLE):
+            # nft has no objection to an empty file, and none to one that was cut off between two lines
+            raise ControlFailed("the gate's rules: nft took them, and they make no table")
         if not permit:
             self._permit(connection)
         self._found_at = None
