@@ -20,11 +20,10 @@ force for a moment while a table is replaced; times, because nft evaluates them 
 """
 
 import re
-from collections.abc import Iterable, Mapping
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from collections.abc import Mapping
 
-from vmwarden.errors import Malformed
-from vmwarden.model.policy import FlowIn, FlowOut, Policy, Reach
+from vmwarden.model.policy import Policy
+from vmwarden.rules.passing import REPLIES, always, chain, link, scopes, too_big
 from vmwarden.rules.sha2 import sha256
 
 TABLE = "vmwarden"
@@ -47,30 +46,7 @@ HOOKS = {"in": "prerouting", "out": "output", "forward": "forward"}
 #: begins the comment of each last drop; the fingerprint follows
 COMMENT = "vmwarden.gate/1"
 
-#: A client sends a handful of messages a minute; the rate bounds what the ports can carry while closed.
-#: Inbound more, since the answers to all neighbours may be broadcast.
-_DHCP_OUT = "limit rate 5/second burst 10 packets"
-_DHCP_IN = "limit rate 50/second burst 50 packets"
-#: RFC 1191 and RFC 8201: without these a manage flow through a tunnel hangs; one way, and few
-_TOO_BIG = "limit rate 10/second burst 20 packets"
-
-#: Neighbour discovery (133-136, RFC 4861: only with hop limit 255, so never from beyond the link) and the
-#: multicast listener messages that switches need to deliver it (130-132, 143, RFC 3810: hop limit 1).
-_LINK = (
-    "icmpv6 type 133-136 ip6 hoplimit 255 accept",
-    "icmpv6 type 130-132 ip6 hoplimit 1 accept",
-    "icmpv6 type 143 ip6 hoplimit 1 accept",
-)
-_LINK_IN = (
-    *_LINK,
-    f"meta nfproto ipv4 udp sport 67 udp dport 68 {_DHCP_IN} accept",
-    f"meta nfproto ipv6 udp sport 547 udp dport 546 {_DHCP_IN} accept",
-)
-_LINK_OUT = (
-    *_LINK,
-    f"meta nfproto ipv4 udp sport 68 udp dport 67 {_DHCP_OUT} accept",
-    f"meta nfproto ipv6 udp sport 546 udp dport 547 {_DHCP_OUT} accept",
-)
+_LINK_IN, _LINK_OUT = link(ip="meta nfproto ipv4", ip6="meta nfproto ipv6")
 
 #: in place of whatever the table held before
 _ANEW = f"add table inet {TABLE}\ndelete table inet {TABLE}\n"
@@ -113,19 +89,21 @@ def _file(head: str, policy: Policy, users: Mapping[str, int]) -> str:
 
 
 def _body(policy: Policy, users: Mapping[str, int]) -> list[str]:
-    into, out = _always(policy, users)
-    scopes_in, scopes_out = _scopes(policy)
+    into, out = always(policy, users)
+    into += [*_LINK_IN, *too_big(policy)]
+    out += _LINK_OUT
+    scopes_in, scopes_out = scopes(policy)
     lines: list[str] = []
     for suffix, hook in HOOKS.items():
-        lines += _chain(
+        lines += chain(
             f"clear_{suffix}",
             # most packets have no mark at all: for them this is one comparison
             [f"meta mark != 0x00000000 {_CLEAR}"],
             hook=f"type filter hook {hook} priority {CLEAR_PRIORITY}; policy accept;",
         )
-    lines += _chain("replies", ["tcp flags & ack == ack accept", "tcp flags & (syn | rst) == rst accept"])
-    lines += _chain("scopes_in", scopes_in)
-    lines += _chain("scopes_out", scopes_out)
+    lines += chain("replies", REPLIES)
+    lines += chain("scopes_in", scopes_in)
+    lines += chain("scopes_out", scopes_out)
     lease = f"meta mark & {OPEN_BIT:#010x} == {OPEN_BIT:#010x} {_CLEAR} accept"
     guarded = f"meta mark & {GUARDED_BIT:#010x} == {GUARDED_BIT:#010x} {_CLEAR} jump scopes_"
     judged = {
@@ -134,94 +112,12 @@ def _body(policy: Policy, users: Mapping[str, int]) -> list[str]:
         "forward": [lease],
     }
     for suffix, hook in HOOKS.items():
-        lines += _chain(
+        lines += chain(
             f"judge_{suffix}",
             [*judged[suffix], "counter drop"],
             hook=f"type filter hook {hook} priority {JUDGE_PRIORITY}; policy drop;",
         )
     return lines
-
-
-def _chain(name: str, rules: Iterable[str], *, hook: str = "") -> list[str]:
-    head = [f"\t\t{hook}"] if hook else []
-    return [f"\tchain {name} {{", *head, *(f"\t\t{rule}" for rule in rules), "\t}"]
-
-
-def _always(policy: Policy, users: Mapping[str, int]) -> tuple[list[str], list[str]]:
-    """What passes in every posture but poweroff: (inbound, outbound)."""
-    into: list[str] = []
-    out: list[str] = []
-    for flow in policy.manage.in_:
-        _tcp_only(flow.udp, "manage.in")
-        _flow_in(flow, "manage.in", into, out)
-    for target in policy.manage.out:
-        _tcp_only(target.udp, "manage.out")
-        _flow_out(target, "manage.out", "", into, out)
-    for service in policy.reach:
-        if service.as_ not in users:
-            raise Malformed(
-                f"reach: there is no user {service.as_} on this VM", mend="create it, or name another"
-            )
-        _flow_out(service, "reach", f"meta skuid {users[service.as_]} ", into, out)
-    into += _LINK_IN
-    out += _LINK_OUT
-    if policy.manage.in_ or policy.manage.out:
-        into.append(f"icmp type destination-unreachable icmp code 4 {_TOO_BIG} accept")
-        into.append(f"icmpv6 type packet-too-big {_TOO_BIG} accept")
-    return into, out
-
-
-def _scopes(policy: Policy) -> tuple[list[str], list[str]]:
-    """What passes in guarded besides: (inbound, outbound)."""
-    into: list[str] = []
-    out: list[str] = []
-    for scope in policy.scopes:
-        for flow in scope.in_:
-            _flow_in(flow, f"scope {scope.name}", into, out)
-        for target in scope.out:
-            _flow_out(target, f"scope {scope.name}", "", into, out)
-    return into, out
-
-
-def _flow_in(flow: FlowIn, where: str, into: list[str], out: list[str]) -> None:
-    family, address = _address(flow.from_, where)
-    protocol, port = _port(flow.tcp, flow.udp, where)
-    into.append(f"{family} saddr {address} {protocol} dport {port} accept")
-    out.append(f"{family} daddr {address} {protocol} sport {port} {_reply(protocol)}")
-
-
-def _flow_out(flow: FlowOut | Reach, where: str, user: str, into: list[str], out: list[str]) -> None:
-    family, address = _address(flow.to, where)
-    protocol, port = _port(flow.tcp, flow.udp, where)
-    out.append(f"{user}{family} daddr {address} {protocol} dport {port} accept")
-    into.append(f"{family} saddr {address} {protocol} sport {port} {_reply(protocol)}")
-
-
-def _reply(protocol: str) -> str:
-    # A TCP reply has ACK, or is a bare RST; so nobody can begin a flow against its direction.  UDP has
-    # nothing that tells a reply: its rule passes both ways.
-    return "jump replies" if protocol == "tcp" else "accept"
-
-
-def _address(text: str, where: str) -> tuple[str, IPv4Network | IPv6Network]:
-    try:
-        network = ip_network(text, strict=False)
-    except ValueError as error:
-        raise Malformed(f"{where}: {error}", mend="write like 10.20.0.0/16 or fd00::/8") from error
-    return ("ip" if network.version == 4 else "ip6"), network
-
-
-def _port(tcp: int | None, udp: int | None, where: str) -> tuple[str, int]:
-    if tcp is not None and udp is None:
-        return "tcp", tcp
-    if udp is not None and tcp is None:
-        return "udp", udp
-    raise Malformed(f"{where}: a flow has exactly one port", mend="write either tcp: or udp:")
-
-
-def _tcp_only(udp: int | None, where: str) -> None:
-    if udp is not None:
-        raise Malformed(f"{where}: UDP cannot tell who began a flow", mend="name a TCP port")
 
 
 def intact(text: str) -> bool:
@@ -249,7 +145,7 @@ def _shut() -> str:
         ("forward", ()),
     ):
         hook = f"type filter hook {HOOKS[suffix]} priority {JUDGE_PRIORITY}; policy drop;"
-        lines += _chain(f"judge_{suffix}", (*rules, "counter drop"), hook=hook)
+        lines += chain(f"judge_{suffix}", (*rules, "counter drop"), hook=hook)
     return "\n".join(
         (
             "# vmwarden: the gate, closed, without any way to manage",

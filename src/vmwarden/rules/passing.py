@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What passes a closed gate, as nft rules: the same for both layers.
+
+Where a function gives two lists, they are (inbound, outbound).  "jump replies" needs a chain of that name
+with REPLIES in it.
+"""
+
+from collections.abc import Iterable, Mapping
+from ipaddress import IPv4Network, IPv6Network, ip_network
+
+from vmwarden.errors import Malformed
+from vmwarden.model.policy import FlowIn, FlowOut, Policy, Reach
+
+#: A client sends a handful of messages a minute; the rate bounds what the ports can carry while closed.
+#: Inbound more, since the answers to all neighbours may be broadcast.
+_DHCP_OUT = "limit rate 5/second burst 10 packets"
+_DHCP_IN = "limit rate 50/second burst 50 packets"
+#: RFC 1191 and RFC 8201: without these a manage flow through a tunnel hangs; one way, and few
+_TOO_BIG = "limit rate 10/second burst 20 packets"
+
+#: Neighbour discovery (133-136, RFC 4861: only with hop limit 255, so never from beyond the link) and the
+#: multicast listener messages that switches need to deliver it (130-132, 143, RFC 3810: hop limit 1).
+_LINK = (
+    "icmpv6 type 133-136 ip6 hoplimit 255 accept",
+    "icmpv6 type 130-132 ip6 hoplimit 1 accept",
+    "icmpv6 type 143 ip6 hoplimit 1 accept",
+)
+#: a reply of TCP has ACK, or is a bare RST: nobody can begin a flow against its direction
+REPLIES = ("tcp flags & ack == ack accept", "tcp flags & (syn | rst) == rst accept")
+
+
+def chain(name: str, rules: Iterable[str], *, hook: str = "") -> list[str]:
+    """The lines of one chain; hook: what makes it a base chain."""
+    head = [f"\t\t{hook}"] if hook else []
+    return [f"\tchain {name} {{", *head, *(f"\t\t{rule}" for rule in rules), "\t}"]
+
+
+def link(*, ip: str, ip6: str) -> tuple[list[str], list[str]]:
+    """What the link itself needs.  ip, ip6: how this family of tables tells the protocol of a packet."""
+    into = [
+        *_LINK,
+        f"{ip} udp sport 67 udp dport 68 {_DHCP_IN} accept",
+        f"{ip6} udp sport 547 udp dport 546 {_DHCP_IN} accept",
+    ]
+    out = [
+        *_LINK,
+        f"{ip} udp sport 68 udp dport 67 {_DHCP_OUT} accept",
+        f"{ip6} udp sport 546 udp dport 547 {_DHCP_OUT} accept",
+    ]
+    return into, out
+
+
+def too_big(policy: Policy) -> list[str]:
+    """Inbound: what tells a flow of manage that its packets are too long."""
+    if not (policy.manage.in_ or policy.manage.out):
+        return []
+    return [
+        f"icmp type destination-unreachable icmp code 4 {_TOO_BIG} accept",
+        f"icmpv6 type packet-too-big {_TOO_BIG} accept",
+    ]
+
+
+def always(policy: Policy, users: Mapping[str, int]) -> tuple[list[str], list[str]]:
+    """Manage and reach.  users: uid of every user named in policy.reach.  Raises Malformed."""
+    into: list[str] = []
+    out: list[str] = []
+    for flow in policy.manage.in_:
+        _tcp_only(flow.udp, "manage.in")
+        _flow_in(flow, "manage.in", into, out)
+    for target in policy.manage.out:
+        _tcp_only(target.udp, "manage.out")
+        _flow_out(target, "manage.out", "", into, out)
+    for service in policy.reach:
+        if service.as_ not in users:
+            raise Malformed(
+                f"reach: there is no user {service.as_} on this VM", mend="create it, or name another"
+            )
+        _flow_out(service, "reach", f"meta skuid {users[service.as_]} ", into, out)
+    return into, out
+
+
+def scopes(policy: Policy) -> tuple[list[str], list[str]]:
+    """What passes in guarded besides.  Raises Malformed."""
+    into: list[str] = []
+    out: list[str] = []
+    for scope in policy.scopes:
+        for flow in scope.in_:
+            _flow_in(flow, f"scope {scope.name}", into, out)
+        for target in scope.out:
+            _flow_out(target, f"scope {scope.name}", "", into, out)
+    return into, out
+
+
+def _flow_in(flow: FlowIn, where: str, into: list[str], out: list[str]) -> None:
+    family, address = _address(flow.from_, where)
+    protocol, port = _port(flow.tcp, flow.udp, where)
+    into.append(f"{family} saddr {address} {protocol} dport {port} accept")
+    out.append(f"{family} daddr {address} {protocol} sport {port} {_reply(protocol)}")
+
+
+def _flow_out(flow: FlowOut | Reach, where: str, user: str, into: list[str], out: list[str]) -> None:
+    family, address = _address(flow.to, where)
+    protocol, port = _port(flow.tcp, flow.udp, where)
+    out.append(f"{user}{family} daddr {address} {protocol} dport {port} accept")
+    into.append(f"{family} saddr {address} {protocol} sport {port} {_reply(protocol)}")
+
+
+def _reply(protocol: str) -> str:
+    # UDP has nothing that tells a reply: its rule passes both ways
+    return "jump replies" if protocol == "tcp" else "accept"
+
+
+def _address(text: str, where: str) -> tuple[str, IPv4Network | IPv6Network]:
+    try:
+        network = ip_network(text, strict=False)
+    except ValueError as error:
+        raise Malformed(f"{where}: {error}", mend="write like 10.20.0.0/16 or fd00::/8") from error
+    return ("ip" if network.version == 4 else "ip6"), network
+
+
+def _port(tcp: int | None, udp: int | None, where: str) -> tuple[str, int]:
+    if tcp is not None and udp is None:
+        return "tcp", tcp
+    if udp is not None and tcp is None:
+        return "udp", udp
+    raise Malformed(f"{where}: a flow has exactly one port", mend="write either tcp: or udp:")
+
+
+def _tcp_only(udp: int | None, where: str) -> None:
+    if udp is not None:
+        raise Malformed(f"{where}: UDP cannot tell who began a flow", mend="name a TCP port")
