@@ -107,6 +107,15 @@ def test_age_counts_on_the_boot_clock() -> None:
     assert fact(claim(Subject.COUNTRY, "DE"), now=stepped).standing is Standing.KNOWN
 
 
+def test_all_reasons_are_kept_together() -> None:
+    weak = claim(Subject.COUNTRY, "NL", source="dmi", proof=Proof.DECLARED)
+    stale = claim(Subject.COUNTRY, "DE", age_ms=60_001)
+    assert set(why(weak, stale)) == {"evidence.too-weak", "evidence.stale"}
+    known = fact(weak, stale, claim(Subject.COUNTRY, "FR", source="c"))
+    assert known.value == "FR"
+    assert {reason for _, reason in known.discounted} == {"evidence.too-weak", "evidence.stale"}
+
+
 def test_what_was_seen_later_than_now_was_seen_in_another_boot() -> None:
     assert why(claim(Subject.COUNTRY, "DE", age_ms=-1)) == ["evidence.other-boot"]
 
