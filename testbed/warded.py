@@ -122,14 +122,15 @@ class Warded:
         channel: Path,
         *,
         network: Network | None = None,
-        now: float | None = None,
+        ahead_s: float = 0.0,
         **changes: Any,
     ) -> None:
         """channel: where QEMU listens as the VM's way to the host; nobody is there before somebody connects.
 
-        network: instead of a user network with forwards to manage and service.  now: what the guest's clock
-        is set to, Unix seconds; None = this host's.  changes: more fields of MachineSpec.
+        network: instead of a user network with forwards to manage and service.  ahead_s: of the guest's
+        clock before this host's.  changes: more fields of MachineSpec.
         """
+        self._begun = 0
         self.manage_port, self.service_port = free_port(), free_port()
         user = UserNetwork(
             forwards=(Forward(self.manage_port, MANAGE_PORT), Forward(self.service_port, SERVICE_PORT))
@@ -138,7 +139,7 @@ class Warded:
             ports=(Port(PORT_NAME, channel),), networks=(network or user,), **changes
         )
         self.guest = self.machine.guest
-        self.guest.set_clock(time.time() if now is None else now)
+        self.set_clock(ahead_s)
         self.guest.reseed()
 
     def __enter__(self) -> Warded:
@@ -146,6 +147,10 @@ class Warded:
 
     def __exit__(self, *_: object) -> None:
         self.machine.close()
+
+    def set_clock(self, ahead_s: float) -> None:
+        """Set the guest's clock so many seconds before this host's."""
+        self.guest.set_clock(time.time() + ahead_s)
 
     def manage_answers(self, timeout_s: float = 10.0) -> bool:
         """Whether the echo on port 22 does, through its forward."""
@@ -156,8 +161,13 @@ class Warded:
         return _echoes(self.service_port, timeout_s)
 
     def said(self, pattern: str, timeout: float) -> re.Match[str]:
-        """The first place since the restore where vmwarden's words match."""
-        return self.machine.wait_console(pattern, timeout)
+        """The first place where vmwarden's words match, since the restore or the last `start`."""
+        deadline = time.monotonic() + timeout
+        while not (found := re.search(pattern, words := self.machine.console()[self._begun :])):
+            if time.monotonic() > deadline:
+                raise GuestTimeout(f"vmwarden did not say {pattern!r} within {timeout} s, but:\n{words}")
+            time.sleep(0.05)
+        return found
 
     def warden(self) -> int:
         """Process id of the warden that runs.  Raises GuestTimeout if there is none."""
@@ -192,6 +202,7 @@ class Warded:
 
     def start(self) -> None:
         """Start vmwarden (again)."""
+        self._begun = len(self.machine.console())
         self.guest.spawn(f"{RUN} > /dev/console 2>&1")
 
     def kill(self) -> None:

@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 from testbed.image import Image
-from testbed.provision import Desk
+from testbed.provision import POLICY, Desk
 from testbed.snapshot import Snapshot
 from testbed.warded import ITEM, Warded, host_key, save_warded
 from vmwarden.model.statement import Audience
@@ -33,10 +34,28 @@ class WardedVm:
         self._channels = 0
         self.desk = Desk(directory / "desk")
 
-    def policy(self, *, version: int = VERSION, more: str = QUICK, **words: Any) -> Path:
-        """A signed policy like the one in force (see `Desk.policy`)."""
-        words.setdefault("recheck", f"{RECHECK_S:.0f}s")
-        return self.desk.policy(version=version, place_more=more, **words)
+    def policy(self, *, version: int = VERSION, proof: str = "fresh", place: str = "DE") -> Path:
+        """A signed policy like the one in force.  place: that country, and nothing else of it."""
+        words: dict[str, Any] = {
+            "version": version,
+            "proof": proof,
+            "recheck": f"{RECHECK_S:.0f}s",
+            "place_more": QUICK,
+        }
+        if place == "DE":
+            return self.desk.policy(**words)
+        host = self.desk.hosts[0]
+        text = re.sub(r"country: DE, .*\]", f"country: {place}", POLICY)
+        return self.desk.policy(
+            version=version,
+            text=text.format(
+                name="payments",
+                vm=self.desk.vm,
+                mode="enforce",
+                hosts=f'    - {{name: {host}, key: "{self.desk.public_line(host)}"}}',
+                **words,
+            ),
+        )
 
     def clone(self, *, static: str | None = None, **words: Any) -> Warded:
         """A running VM.  static: a statement in its fw_cfg; then the policy is content with `signed`.
@@ -46,10 +65,10 @@ class WardedVm:
             words["fw_cfg"] = {ITEM: to_item(static)}
         return Warded(self._snapshot("fresh" if static is None else "signed"), self._channel(), **words)
 
-    def host(self, *, offset_s: int = 0, **words: Any) -> HostSimulator:
-        """The trusted host, at the newest clone's channel."""
+    def host(self, *, offset_s: int = 0, path: Path | None = None, **words: Any) -> HostSimulator:
+        """The trusted host, at the newest clone's channel, or at that one."""
         return HostSimulator(
-            self._channel(), key=host_key(self.desk), listen=False, clock_offset_s=offset_s, **words
+            path or self._channel(), key=host_key(self.desk), listen=False, clock_offset_s=offset_s, **words
         )
 
     def static(self, audience: Audience = ME, **words: Any) -> str:

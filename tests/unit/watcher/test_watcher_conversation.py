@@ -24,11 +24,12 @@ def finding(talk: Conversation, boot_ms: int, *, unfinished: int = 0, garbage: i
 def test_a_question_is_overdue_once() -> None:
     talk = Conversation("virtio-serial")
     talk.ask(QUESTION, turn=1, now=at(0))
-    assert talk.waiting
+    waiting = [talk.waiting]
     assert finding(talk, ANSWER_MS - 1) is None
     assert finding(talk, ANSWER_MS) == "channel.silent"
-    assert not talk.waiting
+    waiting.append(talk.waiting)
     assert finding(talk, 9 * ANSWER_MS) is None
+    assert waiting == [True, False]
 
 
 @pytest.mark.parametrize("every_ms", [1_000, 4_000, 5_000, ANSWER_MS // 2 + 1])
