@@ -93,9 +93,7 @@ def test_a_flow_ends_with_the_lease(network: Lan) -> None:
         assert not passes(peer, served)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="SECURITY.md: direction needs the second layer, by connection tracking"
-)
+@pytest.mark.xfail(strict=True, reason="SECURITY.md: direction needs the second layer")
 def test_a_flow_from_the_port_of_manage_out_ends_with_the_lease(network: Lan) -> None:
     """It looks like the answers to a flow of manage.out, in both directions: ACK, and that port."""
     with network.vm.entered():

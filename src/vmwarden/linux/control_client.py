@@ -7,8 +7,9 @@ from pathlib import Path
 from vmwarden.errors import WorldError
 from vmwarden.linux.sockets import connect
 
-#: bound on an answer; a status with every finding is below 64 kB
-_ANSWER_BYTES = 1 << 20
+#: bound on an answer; a status is below 64 kB, but the largest policy (rules.trust.POLICY_BYTES) has
+#: thousands of places, and each is a finding
+_ANSWER_BYTES = 1 << 24
 
 
 def ask(path: Path, line: bytes, *, timeout_s: float) -> bytes:

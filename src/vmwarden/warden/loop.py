@@ -38,6 +38,7 @@ class _Client:
     born_ms: int
     buffer: bytes = b""
     waiting: bool = field(default=False)
+    answer: memoryview = field(default=memoryview(b""))
 
 
 class Loop:
@@ -113,7 +114,7 @@ class Loop:
             if sock is not None:
                 poll.register(sock, select.POLLIN)
         for client in self._clients.values():
-            poll.register(client.sock, select.POLLIN)
+            poll.register(client.sock, select.POLLOUT if client.answer else select.POLLIN)
         timeout = min(self._warden.tick_ms(), 1_000)
         if self._watcher is not None:
             timeout = min(timeout, self._warden.gather_in_ms(now))
@@ -132,7 +133,10 @@ class Loop:
             self._accept_client(now.boot_ms)
         for client in list(self._clients.values()):
             if client.sock.fileno() in ready:
-                self._hear_client(client)
+                if client.answer:
+                    self._write(client)
+                else:
+                    self._hear_client(client)
         self._warden.tick()
         self._order()
         self._answer_waiting(self._clock.now().boot_ms)
@@ -227,6 +231,8 @@ class Loop:
     def _hear_client(self, client: _Client) -> None:
         try:
             data = client.sock.recv(REQUEST_BYTES)
+        except BlockingIOError:
+            return  # it was another socket of the same number that had something to say
         except OSError:
             data = b""
         client.buffer += data
@@ -270,10 +276,21 @@ class Loop:
                 self._end_client(client)
 
     def _answer(self, client: _Client, document: object) -> None:
-        # the kernel's buffer takes any status at once; a client that does not read gets a cut answer
-        with contextlib.suppress(OSError):
-            client.sock.send(msgspec.json.encode(document) + b"\n")
-        self._end_client(client)
+        # a policy of many places makes a status that no buffer of the kernel takes at once
+        client.waiting = False
+        client.answer = memoryview(msgspec.json.encode(document) + b"\n")
+        self._write(client)
+
+    def _write(self, client: _Client) -> None:
+        try:
+            client.answer = client.answer[client.sock.send(client.answer) :]
+        except BlockingIOError:
+            return
+        except OSError:
+            self._end_client(client)
+            return
+        if not client.answer:
+            self._end_client(client)
 
     def _end_client(self, client: _Client) -> None:
         self._clients.pop(client.sock.fileno(), None)

@@ -3,13 +3,15 @@
 
 import base64
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 
 from vmwarden.controls.gate import NftGate
 from vmwarden.controls.power import Power
 from vmwarden.controls.services import Services
 from vmwarden.errors import JournalError, UntrustedInput, UsageError, WorldError
 from vmwarden.linux.clock import SystemClock
+from vmwarden.linux.lock import exclusive
 from vmwarden.linux.privileges import stay_runnable, uid_of
 from vmwarden.model.moment import Moment
 from vmwarden.ports.journal import Journal
@@ -22,6 +24,9 @@ from vmwarden.store.unkept import Unkept
 from vmwarden.warden.loop import Loop
 from vmwarden.warden.memory import Memory
 from vmwarden.warden.warden import Warden
+
+#: a warden that is being stopped needs less to be gone, seconds
+_LOCK_WITHIN_S = 3.0
 
 
 def serve(
@@ -36,7 +41,7 @@ def serve(
     """Be the warden until SIGTERM, or for for_ms milliseconds.  Returns the exit code.
 
     watcher_command: arguments of vmwarden that start the watcher; None = systemd does.
-    Raises UsageError for an unknown user, WorldError where the sockets cannot be made.
+    Raises UsageError for an unknown user, WorldError where the sockets cannot be made or another warden runs.
     """
     clock = SystemClock()
     now = clock.now()
@@ -44,32 +49,51 @@ def serve(
     watcher_uid = uid_of(watcher_user) if uid == 0 else uid
     if watcher_uid is None:
         raise UsageError(f"there is no user {watcher_user!r}: create it, or name another with --user")
-    notes = stay_runnable() if not observe_only else ()
-    journal, found = _journal(layout, now)
-    warden = Warden(
-        state=Memory(layout),
-        clock=clock,
-        gate=NftGate(),
-        journal=journal,
-        services=Services(),
-        power=Power(),
-        nonce=_nonce,
-        say=say,
-        observe_only=observe_only,
-        notes=notes + found,
-    )
-    Loop(
-        warden,
-        clock=clock,
-        watcher_path=layout.watcher_socket,
-        control_path=layout.control_socket,
-        watcher_uid=watcher_uid,
-        watcher_command=watcher_command,
-        say=say,
-        owner_uid=uid,
-        until_boot_ms=None if for_ms is None else now.boot_ms + for_ms,
-    ).run()
+    with _alone(layout):
+        notes = stay_runnable() if not observe_only else ()
+        journal, found = _journal(layout, now)
+        warden = Warden(
+            state=Memory(layout),
+            clock=clock,
+            gate=NftGate(),
+            journal=journal,
+            services=Services(),
+            power=Power(),
+            nonce=_nonce,
+            say=say,
+            observe_only=observe_only,
+            notes=notes + found,
+        )
+        Loop(
+            warden,
+            clock=clock,
+            watcher_path=layout.watcher_socket,
+            control_path=layout.control_socket,
+            watcher_uid=watcher_uid,
+            watcher_command=watcher_command,
+            say=say,
+            owner_uid=uid,
+            until_boot_ms=None if for_ms is None else now.boot_ms + for_ms,
+        ).run()
     return 0
+
+
+@contextmanager
+def _alone(layout: Layout) -> Iterator[None]:
+    """Two wardens would take each other's sockets, and each would find records in its journal that it has not
+    written, and set it aside.  Raises WorldError."""
+    try:
+        layout.run.mkdir(mode=0o755, parents=True, exist_ok=True)
+    except OSError as error:
+        raise WorldError(f"{layout.run}: cannot make it: {error.strerror}", mend="run as root") from error
+    with ExitStack() as held:
+        try:
+            held.enter_context(exclusive(layout.run / "warden.lock", wait_s=_LOCK_WITHIN_S))
+        except WorldError as error:
+            raise WorldError(
+                f"another warden runs here ({error})", mend="systemctl stop vmwarden, or name another --root"
+            ) from error
+        yield
 
 
 def _nonce() -> str:
