@@ -50,6 +50,7 @@ chmod 0755 "$destdir"/usr/bin/vmwarden
 
 units=src/vmwarden/units
 install -m 0644 "$units"/*.service "$units"/*.target "$destdir"/etc/systemd/system/
+install -m 0644 "$units"/shut.nft "$destdir"/opt/vmwarden/shut.nft
 install -m 0644 "$units"/60-vmwarden.rules "$destdir"/usr/lib/udev/rules.d/
 install -m 0644 "$units"/vmwarden.sysusers "$destdir"/usr/lib/sysusers.d/vmwarden.conf
 install -m 0644 "$units"/vmwarden.modules "$destdir"/usr/lib/modules-load.d/vmwarden.conf

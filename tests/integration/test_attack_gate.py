@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """The gate on a real kernel against damaged texts, leftovers, and a neighbour who picks his source port."""
 
+import re
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
+import vmwarden
 from tests.integration.gate_policy import MANAGE_OUT, PROBER_UID, gate_policy, nft_gate
 from vmwarden.errors import ControlFailed
 from vmwarden.linux import nft
@@ -15,6 +18,7 @@ from vmwarden.testing.network import PEER, VM, Lan
 
 pytestmark = pytest.mark.root
 
+UNITS = Path(vmwarden.__file__).parent / "units"
 TEXT = closed(gate_policy(), users={"prober": PROBER_UID})
 
 
@@ -38,6 +42,35 @@ def test_a_text_is_told_from_a_damaged_one_also_as_the_kernel_took_it(network: L
         gate = nft_gate()
         gate.restore(TEXT)
         assert gate.installed()
+
+
+def boot_command(rules: Path, shut: Path) -> str:
+    """What vmwarden-closed.service runs, with these files in place of its own."""
+    unit = (UNITS / "vmwarden-closed.service").read_text()
+    (command,) = re.findall(r"^ExecStart=/bin/sh -c '(.*)'$", unit, flags=re.MULTILINE)
+    return str(
+        command.replace("/var/lib/vmwarden/closed.nft", str(rules)).replace(
+            "/opt/vmwarden/shut.nft", str(shut)
+        )
+    )
+
+
+@pytest.mark.parametrize("text", [TEXT, "", TEXT[:500], TEXT[: TEXT.index("table inet")], "\0", None])
+def test_an_armed_vm_boots_closed_whatever_became_of_its_boot_file(
+    network: Lan, tmp_path: Path, text: str | None
+) -> None:
+    rules = tmp_path / "closed.nft"
+    if text is not None:
+        rules.write_text(text)
+    network.vm.run("/bin/sh", "-c", boot_command(rules, UNITS / "shut.nft"))
+    chain = network.vm.run("nft", "list", "chain", "inet", TABLE, "judge_in").stdout.decode()
+
+    assert "policy drop" in chain
+    assert ("dport 22" in chain) is (text == TEXT), "manage stays where the file is whole"
+
+
+def test_the_shut_rules_that_are_installed_are_those_of_the_warden() -> None:
+    assert (UNITS / "shut.nft").read_text() == f"# SPDX-License-Identifier: Apache-2.0\n{NO_MANAGE}"
 
 
 def test_rules_of_the_boot_file_are_known_as_left_behind(network: Lan) -> None:

@@ -57,7 +57,7 @@ class Layout(NamedTuple):
 
     @property
     def armed(self) -> Path:
-        """The latch: its presence is what vmwarden-closed.service looks for."""
+        """The latch: its presence, or that of closed_rules, is what vmwarden-closed.service looks for."""
         return self.path(Slot.ARMED)
 
     @property
