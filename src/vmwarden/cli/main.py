@@ -31,6 +31,7 @@ COMMANDS = {
     "apply": ("apply", "confirm"),
     "evidence": ("evidence",),
     "check": ("check",),
+    "hours": ("hours",),
     "daemon": ("run", "watcher", "status", "explain", "boot-check"),
     "journal": ("journal",),
     "companion": ("companion",),

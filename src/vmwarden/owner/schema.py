@@ -31,6 +31,13 @@ def facilities_schema() -> Schema:
     return {"$schema": DIALECT, "title": "facilities", "$defs": definitions, **rows}
 
 
+def schema_of(noun: object) -> Schema:
+    """Of any other noun that an author writes: a field that is left out is left out, not null."""
+    schema = _walk(msgspec.json.schema(noun))
+    assert isinstance(schema, dict)
+    return {"$schema": DIALECT, **schema}
+
+
 def _authored(schema: Schema) -> Schema:
     authored = _walk(schema)
     assert isinstance(authored, dict)

@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: Apache-2.0
+"""hours: when a VM is open, when that changes, and a picture of it.  Asks nothing of the VM."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vmwarden.cli.render import emit, json_option, printable, table
+from vmwarden.errors import Malformed, Problem, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from vmwarden.linux.tzdata import Tzdata
+    from vmwarden.owner.intervals import IntervalsFile
+    from vmwarden.rules.calendar.opening import Calendar, Change
+    from vmwarden.rules.calendar.zone import Zone
+
+_SCHEMA = "vmwarden.hours/1"
+#: bounds of --next and --year
+_MOST_CHANGES = 100_000
+_YEARS = (1, 9999)
+#: changes that are shown when nothing is asked for
+_COMING = 10
+
+Row = dict[str, object]
+
+
+def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the command."""
+    parser = commands.add_parser(
+        "hours",
+        help="when is it open, and when does that change?",
+        description="When hours are open, and the exact instants at which that changes.  With neither --at, "
+        "--next nor --year: now, this week, this year and the next changes.  Intervals without a location "
+        "are in UTC.",
+    )
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--policy", type=Path, metavar="FILE", help="the hours of this policy")
+    what.add_argument(
+        "--intervals", type=Path, metavar="FILE", help="YAML: a list of Alertmanager's time intervals, or one"
+    )
+    parser.add_argument(
+        "--at",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="T",
+        help="is it open at T, and until when?  T: RFC 3339 with offset, like 2026-11-23T08:00:00+01:00",
+    )
+    parser.add_argument(
+        "--next", type=int, metavar="N", help="the next N changes after the first T, or after now"
+    )
+    parser.add_argument("--year", type=int, metavar="Y", help="all changes of a year (by UTC)")
+    json_option(parser)
+    parser.set_defaults(run=_hours)
+
+
+def _hours(args: argparse.Namespace) -> int:
+    from vmwarden.linux.clock import SystemClock
+    from vmwarden.linux.tzdata import Tzdata
+    from vmwarden.rules.calendar import days, opening
+    from vmwarden.rules.calendar.cautions import cautions
+
+    if args.policy is not None:
+        raise UsageError("policies of this version have no hours: give --intervals FILE")
+    _bounded("--next", args.next, (1, _MOST_CHANGES))
+    _bounded("--year", args.year, _YEARS)
+    tzdata = Tzdata()
+    instants = _instants(args.at)
+    file = _read(args.intervals, tzdata)
+    calendar = opening.compile(file.hours, file.zones)
+    zone = _shown_zone(file)
+    # the machine's clock alone, not /proc: a question about a file asks nothing of this VM
+    now = instants[0] if instants else SystemClock("").now().utc_ms // 1000
+    bare = not args.at and args.next is None and args.year is None
+    asked = list(zip(args.at, instants, strict=True)) or ([("now", now)] if bare else [])
+    results = [_result(at, utc_s, calendar) for at, utc_s in asked]
+    changes = _changes(calendar, now, _COMING if bare else args.next, args.year)
+    transitions = [_transition(change, zone) for change in changes]
+    warnings = [file.located(flaw) for flaw in cautions(file.hours, file.zones, now)]
+    for problem in () if args.json else warnings:
+        sys.stderr.write(f"warning  {printable(str(problem))}\n")
+    document: Row = {
+        "schema": _SCHEMA,
+        "tzdata": tzdata.version(),
+        "results": results,
+        "transitions": transitions,
+        "warnings": [problem._asdict() for problem in warnings],
+    }
+    year = days.year_of(now) if bare else args.year
+    text = "" if args.json else _text(document, calendar, zone, week=None if not asked else now, year=year)
+    emit(args, document, text)
+    return 0
+
+
+def _bounded(option: str, value: int | None, bounds: tuple[int, int]) -> None:
+    if value is not None and not bounds[0] <= value <= bounds[1]:
+        raise UsageError(f"{option} takes a number from {bounds[0]} to {bounds[1]}")
+
+
+def _instants(texts: "Sequence[str]") -> list[int]:
+    """Raises Malformed with every one that is wrong."""
+    from vmwarden.rules.calendar import opening, stamp
+
+    found: list[int] = []
+    problems: list[Problem] = []
+    for text in texts:
+        try:
+            utc_s = stamp.seconds(text)
+            if not opening.FIRST <= utc_s <= opening.LAST:
+                raise Malformed(f"{text!r} is not in the years 1 to 9999 of UTC", mend="name another instant")
+            found.append(utc_s)
+        except Malformed as error:
+            problems += [problem._replace(path="--at") for problem in error.problems]
+    if problems:
+        raise Malformed("bad instants", problems=problems)
+    return found
+
+
+def _read(path: Path, tzdata: "Tzdata") -> "IntervalsFile":
+    import importlib.util
+
+    missing = [name for name in ("ruamel", "jsonschema") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise UsageError(f"{', '.join(missing)} is not installed: pip install 'vmwarden[owner]'")
+    from vmwarden.owner import desk, intervals, yaml
+
+    return intervals.read(desk.read(path, yaml.FILE_BYTES), str(path), tzdata.zone)
+
+
+def _shown_zone(file: "IntervalsFile") -> "Zone":
+    """The one zone that all intervals are in, else UTC."""
+    from vmwarden.rules.calendar.zone import UTC
+
+    names = {entry.location or file.hours.time_zone for entry in file.hours.open}
+    return file.zones[names.pop() if len(names) == 1 else UTC.name]
+
+
+def _changes(calendar: "Calendar", after: int, count: int | None, year: int | None) -> "list[Change]":
+    from itertools import islice
+
+    from vmwarden.rules.calendar import days
+
+    found = set(islice(calendar.changes(after + 1), count or 0))
+    if year is not None:
+        found |= set(calendar.changes(days.first_second(year), days.first_second(year + 1)))
+    return sorted(found)
+
+
+def _result(at: str, utc_s: int, calendar: "Calendar") -> Row:
+    from vmwarden.rules.calendar import stamp
+
+    state = calendar.state(utc_s)
+    until = None if state.until is None else stamp.utc(state.until)
+    return {"at": at, "utc": stamp.utc(utc_s), "open": state.open, "until": until}
+
+
+def _transition(change: "Change", zone: "Zone") -> Row:
+    from vmwarden.rules.calendar import stamp
+
+    return {"at": stamp.local(change.utc_s, zone), "utc": stamp.utc(change.utc_s), "open": change.open}
+
+
+def _text(document: Row, calendar: "Calendar", zone: "Zone", *, week: int | None, year: int | None) -> str:
+    from vmwarden.cli import hours_text
+
+    parts = [f"tzdata {document['tzdata']}, pictures in the time of {zone.name}"]
+    results, transitions = document["results"], document["transitions"]
+    assert isinstance(results, list) and isinstance(transitions, list)
+    if results:
+        rows = [(row["at"], row["utc"], _word(row["open"]), row["until"] or "for ever") for row in results]
+        parts.append(table(("AT", "UTC", "IS", "UNTIL"), rows))
+    if week is not None:
+        parts.append(hours_text.week(calendar, zone, week))
+    if year is not None:
+        parts.append(hours_text.year(calendar, zone, year))
+    if transitions:
+        lines = [(row["utc"], row["at"], _word(row["open"])) for row in transitions]
+        parts.append(table(("UTC", zone.name, "BECOMES"), lines))
+    return "\n\n".join(parts)
+
+
+def _word(open_: object) -> str:
+    return "open" if open_ else "closed"

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What makes hours mean nothing, or two things: every mistake, with its mend.
+
+Whether a zone exists is no question of these rules: an old VM must not refuse a new zone.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+from vmwarden.errors import Malformed
+from vmwarden.model.hours import Hours, Interval, TimeRange
+from vmwarden.rules import duration
+from vmwarden.rules.calendar import fields, pattern
+
+Path = tuple[str | int, ...]
+
+#: a drain longer than a day would outlast every slot that begins and ends daily, milliseconds
+_LONGEST_DRAIN_MS = 86_400_000
+
+
+class Flaw(NamedTuple):
+    """path: keys as the author writes them, and indices."""
+
+    path: Path
+    message: str
+    mend: str = ""
+
+
+def hours(given: Hours) -> Iterator[Flaw]:
+    """In the order of the fields; nothing for hours that vmwarden.rules.calendar.opening can compile."""
+    for index, entry in enumerate(given.open):
+        yield from _below(("open", index), interval(entry))
+    yield from _each(("closed_on",), given.closed_on, fields.dates)
+    for index, extra in enumerate(given.extra):
+        yield from _each(("extra", index, "dates"), extra.dates, fields.dates)
+        yield from _times(("extra", index, "times"), extra.times or ())
+    try:
+        if duration.milliseconds(given.drain) > _LONGEST_DRAIN_MS:
+            yield Flaw(("drain",), f"{given.drain} is more than a day", "30s, 10m")
+    except Malformed as error:
+        yield _flaw(("drain",), error)
+
+
+def interval(given: Interval) -> Iterator[Flaw]:
+    """Of one entry; that it can never open is said only if its parts are sound."""
+    found = [
+        *_times(("times",), given.times or ()),
+        *_each(("weekdays",), given.weekdays or (), fields.weekdays),
+        *_each(("days_of_month",), given.days_of_month or (), fields.days_of_month),
+        *_each(("months",), given.months or (), fields.months),
+        *_each(("years",), given.years or (), fields.years),
+    ]
+    yield from found
+    if not found and not pattern.of(given).ever():
+        yield Flaw(
+            (), "can never open: no day of its years is in all its fields", "leave out a field, or a part"
+        )
+
+
+def _times(path: Path, given: Sequence[TimeRange]) -> Iterator[Flaw]:
+    for index, times in enumerate(given):
+        broken = False
+        for name in ("start_time", "end_time"):
+            for flaw in _each((), (getattr(times, name),), fields.clock):
+                yield flaw._replace(path=(*path, index, name))
+                broken = True
+        if not broken:
+            yield from _below(
+                path, [flaw._replace(path=(index,)) for flaw in _each((), (times,), fields.times)]
+            )
+
+
+def _each(path: Path, given: Sequence[Any], read: Callable[[Any], object]) -> Iterator[Flaw]:
+    for index, part in enumerate(given):
+        try:
+            read(part)
+        except Malformed as error:
+            yield _flaw((*path, index), error)
+
+
+def _below(path: Path, found: Iterator[Flaw] | list[Flaw]) -> Iterator[Flaw]:
+    for flaw in found:
+        yield flaw._replace(path=path + flaw.path)
+
+
+def _flaw(path: Path, error: Malformed) -> Flaw:
+    return Flaw(path, str(error), error.problems[0].mend)

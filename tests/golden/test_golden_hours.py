@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a terminal shows of hours changes only on purpose.
+
+REGOLDEN=1 writes tests/golden/hours/ anew; read the difference before you commit it.
+"""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from vmwarden.cli import main as command_line
+
+FOLDER = Path(__file__).parent / "hours"
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        # Berlin's clock is put back in this week, and the saturday's night lives through an hour twice
+        ("week", ["--at", "2026-10-22T09:00:00+02:00", "2026-10-25T01:30:00Z"]),
+        # the day on which New York's clock is put forward
+        ("forward", ["--at", "2026-03-08T00:00:00Z", "--next", "4"]),
+        ("year", ["--year", "2027"]),
+    ],
+)
+def test_the_terminal(name: str, arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    file = FOLDER / f"{'berlin' if name == 'week' else 'york'}.yaml"
+    assert command_line.main(["hours", "--intervals", str(file), *arguments]) == 0
+    head, _, text = capsys.readouterr().out.partition("\n")
+    assert head.startswith("tzdata ")
+    if os.environ.get("REGOLDEN"):
+        (FOLDER / f"{name}.txt").write_text(text)
+
+    assert text == (FOLDER / f"{name}.txt").read_text()
