@@ -132,9 +132,12 @@ def accounted(weighed: Weighed, floors: Floors | None) -> bool:
 def armed(sight: Sight) -> bool:
     """A confirmed enforce policy has been in force.
 
-    The floors remember it besides the latch, so that one lost file disarms nothing.
+    The floors remember it besides the latch, and where they are lost the boot ruleset does, which only an
+    armed VM has: so that two lost files disarm nothing.
     """
-    return sight.latched or (sight.floors.value is not None and sight.floors.value.enforcing)
+    if sight.latched:
+        return True
+    return sight.rules_on_disk if sight.floors.value is None else sight.floors.value.enforcing
 
 
 def judge(cells: Cells, *, utc_ms: int | None = None) -> Installed:
@@ -233,7 +236,7 @@ def _notes(sight: Sight, *, guarded: bool, is_armed: bool) -> tuple[Finding, ...
     if sight.floors.value is None and not is_armed:
         found.append(_finding(sight.floors.finding, Answer.UNKNOWN, sight.floors.why))
     if is_armed and not sight.latched:
-        found.append(_finding("latch.missing", Answer.UNKNOWN, "the floors say armed, the latch is gone"))
+        found.append(_finding("latch.missing", Answer.UNKNOWN, "floors or closed.nft say armed, the latch is gone"))
     if sight.latch.finding == "latch.unreadable":
         found.append(_finding("latch.unreadable", Answer.UNKNOWN, sight.latch.why))
     if is_armed and not sight.rules_on_disk:
