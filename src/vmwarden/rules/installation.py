@@ -236,7 +236,7 @@ def _notes(sight: Sight, *, guarded: bool, is_armed: bool) -> tuple[Finding, ...
     if sight.floors.value is None and not is_armed:
         found.append(_finding(sight.floors.finding, Answer.UNKNOWN, sight.floors.why))
     if is_armed and not sight.latched:
-        found.append(_finding("latch.missing", Answer.UNKNOWN, "floors or closed.nft say armed, the latch is gone"))
+        found.append(_finding("latch.missing", Answer.UNKNOWN, "armed by the others, the latch is gone"))
     if sight.latch.finding == "latch.unreadable":
         found.append(_finding("latch.unreadable", Answer.UNKNOWN, sight.latch.why))
     if is_armed and not sight.rules_on_disk:
