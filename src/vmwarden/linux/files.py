@@ -6,7 +6,6 @@ Folders on the way to a file may be symbolic links; the file itself may not.
 
 import errno
 import os
-import secrets
 import stat
 from pathlib import Path
 
@@ -50,7 +49,7 @@ def write_atomically(path: Path, data: bytes, *, mode: int = 0o600) -> None:
     link at path is replaced, never followed.  Raises FileAbsent if the folder is missing, FileUnavailable
     for every other refusal (a folder at path, a full or read-only disk); the old file is then as it was.
     """
-    temporary = f".{path.name}.{secrets.token_hex(8)}.new"
+    temporary = f".{path.name}.{os.urandom(8).hex()}.new"
     try:
         folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except FileNotFoundError as error:

@@ -4,7 +4,6 @@
 import select
 import signal
 import socket
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,9 +20,11 @@ from vmwarden.watcher.conversation import Conversation
 from vmwarden.watcher.gather import gather
 
 #: between attempts to reach the warden
-_RETRY_S = 0.5
-#: longest sleep of the loop: overdue answers are told this late at most
+_RETRY_MS = 500
+#: longest sleep of the loop while a question is open: overdue answers are told this late at most
 _TICK_MS = 500
+#: and while none is: the warden's orders, the host's words and stop end it at once
+_IDLE_MS = 60_000
 #: a send that takes longer means that the warden is stopped; it will be found gone or running again
 _SEND_TIMEOUT_S = 2.0
 
@@ -64,10 +65,16 @@ class Watcher:
         self._running = True
         self._turn = 0
         self._waiting = 0
+        self._stopped, self._wake = socket.socketpair()
+        self._wake.setblocking(False)
 
     def stop(self) -> None:
-        """Ends run after the current step."""
+        """Ends run after the current step, also from a signal handler or another thread."""
         self._running = False
+        try:
+            self._wake.send(b".")
+        except BlockingIOError:
+            pass  # full: it has been told before
 
     def run(self) -> None:
         """Serve the warden until stop; a lost warden is looked for again.  Raises nothing of the world."""
@@ -77,26 +84,35 @@ class Watcher:
             try:
                 link = connect(self._warden, kind=socket.SOCK_SEQPACKET, timeout_s=_SEND_TIMEOUT_S)
             except WorldError:
-                time.sleep(_RETRY_S)
+                self._pause()
                 continue
             with link:
                 try:
                     self._serve(link)
                 except OSError:
-                    time.sleep(_RETRY_S)
+                    self._pause()
+
+    def _pause(self) -> None:
+        poll = select.poll()
+        poll.register(self._stopped, select.POLLIN)
+        poll.poll(_RETRY_MS)
 
     def _serve(self, link: socket.socket) -> None:
         while self._running:
             now = self._clock.now()
             poll = select.poll()
             poll.register(link, select.POLLIN)
+            poll.register(self._stopped, select.POLLIN)
             listening = {}
             for line in self._lines:
-                self._open(line)
+                if line.talk.waiting:
+                    self._open(line)
                 if line.channel is not None and line.deaf_until_ms <= now.boot_ms:
                     listening[line.channel.fileno()] = line
                     poll.register(line.channel.fileno(), select.POLLIN)
-            for fileno, event in poll.poll(_TICK_MS):
+            for fileno, event in poll.poll(_TICK_MS if self._open_questions() else _IDLE_MS):
+                if fileno == self._stopped.fileno():
+                    return
                 if fileno == link.fileno():
                     if not self._hear_warden(link):
                         return
@@ -140,6 +156,7 @@ class Watcher:
 
     def _challenge(self, link: socket.socket, line: _Line, challenge: Challenge, *, turn: int) -> None:
         now = self._clock.now()
+        self._open(line)
         _, garbage = (0, 0) if line.channel is None else line.channel.residue()
         message = line.talk.ask(challenge, turn=turn, now=now, garbage=garbage)
         if line.channel is None:
