@@ -62,6 +62,11 @@ class Rule:
 
     def slots(self, first: int, last: int) -> Iterator[Range]:
         """What of [first, last) holds, ascending by its beginning; they may meet and overlap."""
+        bounds = self.pattern.bounds()
+        if bounds is not None:
+            # two days: no zone is further from UTC than that, and no range is longer
+            first = max(first, (bounds[0] - 2 - EPOCH_DAY) * DAY)
+            last = min(last, (bounds[1] + 3 - EPOCH_DAY) * DAY)
         for begins, ends, offset in self.zone.stretches(first, last):
             to_local = offset + _EPOCH
             # from the day before on: its ranges reach over midnight

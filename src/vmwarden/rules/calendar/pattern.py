@@ -80,6 +80,14 @@ class Pattern:
         """Does it depend on nothing but the weekday?"""
         return self == Pattern(weekdays=self.weekdays)
 
+    def bounds(self) -> Range | None:
+        """Days before and after which there is none of these; None = there is no such bound."""
+        if self.only is not None:
+            return (self.only[0][0], self.only[-1][1]) if self.only else (0, 0)
+        if self.years is not None:
+            return days.number(self.years[0][0], 1, 1), days.number(self.years[-1][1], 12, 31)
+        return None
+
     def settled(self) -> int:
         """A day after which it goes on with the period of the calendar, or is over."""
         ends = [0]

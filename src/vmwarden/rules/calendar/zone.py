@@ -47,7 +47,7 @@ class Zone:
         while at < len(self.instants) and self.instants[at] < last:
             yield self.instants[at], self.offsets[at + 1]
             at += 1
-        if self.yearly is None:
+        if self.yearly is None or (self.instants and last <= self.instants[-1]):
             return
         after = max(first, self.instants[-1]) if self.instants else first
         year = year_of(after) - 1
@@ -61,6 +61,8 @@ class Zone:
 
     def stretches(self, first: int, last: int) -> Iterator[tuple[int, int, int]]:
         """[first, last) cut where the offset changes: (from, until, offset)."""
+        if first >= last:
+            return
         begins, offset = first, self.offset(first)
         for instant, following in self.changes(first, last):
             if following != offset:
