@@ -185,6 +185,10 @@ class Netlink:
                 raise EventsLost("the kernel's events came faster than they were read") from error
             raise ControlFailed(f"netlink: {error.strerror}") from error
 
+    def wait(self, seconds: float) -> None:
+        """Until there is something to be heard, or so long."""
+        self._poll.poll(max(0.0, seconds) * 1000)
+
     def dump(self, kind: int, payload: bytes, *, what: str) -> tuple[Reply, ...]:
         """Every object of that kind; payload: the family's header, and attributes that narrow it.
 

@@ -3,7 +3,7 @@
 
 import errno
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from vmwarden.linux import nfnetlink as nl
@@ -20,7 +20,7 @@ GUARDED_SET = "lease_guarded"
 
 # enum nf_tables_msg_types
 _NEWTABLE, _GETTABLE, _DELTABLE = 0, 1, 2
-_NEWCHAIN, _GETCHAIN = 3, 4
+_NEWCHAIN, _GETCHAIN, _DELCHAIN = 3, 4, 5
 _NEWRULE, _GETRULE = 6, 7
 _NEWSET, _GETSET = 9, 10
 _NEWSETELEM, _GETSETELEM, _DELSETELEM = 12, 13, 14
@@ -29,25 +29,28 @@ _GETGEN = 16
 # enum nft_*_attributes
 _TABLE_NAME, _TABLE_FLAGS, _TABLE_OWNER = 1, 2, 7
 _CHAIN_TABLE, _CHAIN_NAME, _CHAIN_HOOK, _CHAIN_POLICY, _CHAIN_TYPE = 1, 3, 4, 5, 7
-_HOOK_NUMBER, _HOOK_PRIORITY = 1, 2
+_HOOK_NUMBER, _HOOK_PRIORITY, _HOOK_DEVICE = 1, 2, 3
 _RULE_TABLE, _RULE_CHAIN, _RULE_EXPRESSIONS, _RULE_USERDATA = 1, 2, 4, 7
 _LIST_ELEMENT = 1
 _EXPRESSION_NAME, _EXPRESSION_DATA = 1, 2
 _SET_TABLE, _SET_NAME, _SET_FLAGS, _SET_KEY_TYPE, _SET_KEY_LENGTH, _SET_ID = 1, 2, 3, 4, 5, 10
 _ELEMENTS_TABLE, _ELEMENTS_SET, _ELEMENTS = 1, 2, 3
 _ELEMENT_KEY, _ELEMENT_TIMEOUT, _ELEMENT_EXPIRATION = 1, 4, 5
-_DATA_VALUE, _DATA_VERDICT, _VERDICT_CODE = 1, 2, 1
+_DATA_VALUE, _DATA_VERDICT, _VERDICT_CODE, _VERDICT_CHAIN = 1, 2, 1, 2
 _COUNTER_PACKETS = 2
 _GENERATION_ID = 1
 
 _TABLE_F_OWNER = 0x2
 _SET_F_TIMEOUT = 0x10
 _KEY_TYPE_NF_PROTO = 2  # nft's own number of the type; the kernel only keeps it for listings
-_META_MARK, _META_NFPROTO = 3, 15
+_META_PROTOCOL, _META_MARK, _META_NFPROTO = 1, 3, 15
 _REGISTER_VERDICT, _REGISTER_1 = 0, 1
-_NF_ACCEPT = 1
+_NF_DROP, _NF_ACCEPT = 0, 1
+_NFT_GOTO = -4
 # enum nf_inet_hooks, by the hook names of nft
 _HOOK_NUMBERS = {"prerouting": 0, "forward": 2, "output": 3}
+#: enum nf_dev_hooks; egress since Linux 5.16, with CONFIG_NETFILTER_EGRESS
+DEVICE_INGRESS, DEVICE_EGRESS = 0, 1
 _IPV4, _IPV6 = b"\x02", b"\x0a"  # NFPROTO_IPV4, NFPROTO_IPV6
 
 
@@ -91,63 +94,94 @@ def renew(connection: Connection, milliseconds: int, *, guarded: bool) -> None:
     Flush and add, because the kernel keeps the old end when an element is added again (always on 6.1,
     with an equal timeout on 6.18), and delete fails when the element has just lapsed.
     """
+    connection.commit(renewal(milliseconds, guarded=guarded), what="renewing the lease")
+
+
+def renewal(milliseconds: int, *, guarded: bool) -> list[Message]:
+    """What renew says; others may be renewed in the same transaction."""
+    name = GUARDED_SET if guarded else LEASE_SET
+    return [*ending(), timed(ALIVE_TABLE, name, (_IPV4, _IPV6), milliseconds)]
+
+
+def timed(
+    table: str, name: str, keys: Iterable[bytes], milliseconds: int, *, family: int = nl.NFPROTO_INET
+) -> Message:
+    """Add elements to a set, each for so long from now on."""
     elements = b"".join(
         nl.nested(
             _LIST_ELEMENT,
-            nl.nested(_ELEMENT_KEY, nl.attribute(_DATA_VALUE, family)),
+            nl.nested(_ELEMENT_KEY, nl.attribute(_DATA_VALUE, key)),
             nl.u64(_ELEMENT_TIMEOUT, milliseconds),
         )
-        for family in (_IPV4, _IPV6)
+        for key in keys
     )
-    permit = _elements(GUARDED_SET if guarded else LEASE_SET) + nl.nested(_ELEMENTS, elements)
-    connection.commit(
-        [*_flush(), Message(_NEWSETELEM, permit, flags=nl.NLM_F_CREATE)], what="renewing the lease"
-    )
+    asked = _elements(table, name) + nl.nested(_ELEMENTS, elements)
+    return Message(_NEWSETELEM, asked, flags=nl.NLM_F_CREATE, family=family)
+
+
+def emptied(table: str, name: str, *, family: int = nl.NFPROTO_INET) -> Message:
+    """Take every element out of a set."""
+    return Message(_DELSETELEM, _elements(table, name), family=family)
+
+
+def ending() -> list[Message]:
+    """What flush says."""
+    return [emptied(ALIVE_TABLE, name) for name in (LEASE_SET, GUARDED_SET)]
 
 
 def flush(connection: Connection) -> None:
     """No lease.  Raises NetlinkRefused, ControlFailed."""
-    connection.commit(_flush(), what="ending the lease")
+    connection.commit(ending(), what="ending the lease")
 
 
-def standing(connection: Connection, table: str) -> bool:
-    """Whether table inet so-and-so exists.  Raises NetlinkRefused, ControlFailed."""
-    return _table(connection, table) is not None
+def standing(connection: Connection, table: str, *, family: int = nl.NFPROTO_INET) -> bool:
+    """Whether the table exists.  Raises NetlinkRefused, ControlFailed."""
+    return _table(connection, table, family) is not None
 
 
 def owned_by_us(connection: Connection, table: str) -> bool:
     """Whether the table goes when this connection goes.  Raises NetlinkRefused, ControlFailed."""
-    found = _table(connection, table) or {}
+    found = _table(connection, table, nl.NFPROTO_INET) or {}
     return found.get(_TABLE_OWNER) == struct.pack(">I", connection.port)
 
 
-def delete(connection: Connection, *tables: str) -> None:
+def delete(connection: Connection, *tables: str, family: int = nl.NFPROTO_INET) -> None:
     """Delete those of the tables that exist, in one transaction.  Raises NetlinkRefused, ControlFailed."""
-    messages = [_delete(table) for table in tables if standing(connection, table)]
+    messages = [_delete(table, family) for table in tables if standing(connection, table, family=family)]
     if messages:
         connection.commit(messages, what=f"deleting {' and '.join(tables)}")
 
 
-def digest(connection: Connection, table: str) -> str:
+def digest(connection: Connection, table: str, *, family: int = nl.NFPROTO_INET) -> str:
     """SHA-256 in hex over all that stands in a table: flags, chains, hooks, policies, rules, set names.
 
     Left out is what changes by itself: counters, handles, what is in the sets.
     Raises NetlinkRefused, ControlFailed.
     """
-    found = _table(connection, table) or {}
-    parts = [table.encode(), found.get(_TABLE_FLAGS, b"absent")]
-    chains = _objects(connection, _GETCHAIN, table, _CHAIN_TABLE)
-    for chain in sorted(chains, key=lambda chain: chain.get(_CHAIN_NAME, b"")):
-        kept = (_CHAIN_NAME, _CHAIN_HOOK, _CHAIN_POLICY, _CHAIN_TYPE)
-        parts += [chain.get(field, b"-") for field in kept]
-    # rules come chain by chain, in their order; chains in the order in which they were made
-    rules = _objects(connection, _GETRULE, table, _RULE_TABLE)
-    for rule in sorted(rules, key=lambda rule: rule.get(_RULE_CHAIN, b"")):
-        parts += [rule.get(_RULE_CHAIN, b"-"), rule.get(_RULE_USERDATA, b"-")]
+    each = digests(connection, table, family=family)
+    return _hashed([part for name in sorted(each) for part in (name.encode(), each[name].encode())])
+
+
+def digests(connection: Connection, table: str, *, family: int = nl.NFPROTO_INET) -> dict[str, str]:
+    """As digest, for each chain by its name, and under "" for the table with its sets."""
+    found = _table(connection, table, family) or {}
+    sets = _objects(connection, _GETSET, table, _SET_TABLE, family)
+    names = sorted(each.get(_SET_NAME, b"-") for each in sets)
+    whole = {"": _hashed([table.encode(), found.get(_TABLE_FLAGS, b"absent"), *names])}
+    parts: dict[bytes, list[bytes]] = {}
+    for chain in _objects(connection, _GETCHAIN, table, _CHAIN_TABLE, family):
+        kept = (_CHAIN_HOOK, _CHAIN_POLICY, _CHAIN_TYPE)
+        parts[chain.get(_CHAIN_NAME, b"")] = [chain.get(field, b"-") for field in kept]
+    # rules come chain by chain, in their order
+    for rule in _objects(connection, _GETRULE, table, _RULE_TABLE, family):
+        told = parts.setdefault(rule.get(_RULE_CHAIN, b""), [])
+        told.append(rule.get(_RULE_USERDATA, b"-"))
         for name, data in _expressions(rule):
-            parts += [name, b"-" if name == b"counter\0" else data]
-    sets = _objects(connection, _GETSET, table, _SET_TABLE)
-    parts += sorted(found.get(_SET_NAME, b"-") for found in sets)
+            told += [name, b"-" if name == b"counter\0" else data]
+    return whole | {name.rstrip(b"\0").decode(): _hashed(told) for name, told in parts.items()}
+
+
+def _hashed(parts: Iterable[bytes]) -> str:
     whole = sha256()
     for part in parts:
         whole.update(struct.pack(">I", len(part)) + part)
@@ -169,13 +203,13 @@ def following(number: int) -> int:
     return number % 0xFFFF_FFFF + 1
 
 
-def dropped(connection: Connection, table: str) -> dict[str, int]:
+def dropped(connection: Connection, table: str, *, family: int = nl.NFPROTO_INET) -> dict[str, int]:
     """Packets that each chain's counter has counted since the rules were loaded.
 
     Raises NetlinkRefused, ControlFailed.
     """
     counted: dict[str, int] = {}
-    for rule in _objects(connection, _GETRULE, table, _RULE_TABLE):
+    for rule in _objects(connection, _GETRULE, table, _RULE_TABLE, family):
         for name, data in _expressions(rule):
             if name == b"counter\0":
                 packets = dict(nl.attributes(data)).get(_COUNTER_PACKETS, b"")
@@ -195,32 +229,53 @@ class Running:
 def running(connection: Connection) -> Running:
     """The lease as it runs now.  Raises NetlinkRefused, ControlFailed."""
     for name, guarded in ((LEASE_SET, False), (GUARDED_SET, True)):
-        left = _left(connection, name)
-        if left:
-            return Running(left, guarded)
+        milliseconds = left(connection, ALIVE_TABLE, name)
+        if milliseconds:
+            return Running(milliseconds, guarded)
     return Running(0, False)
 
 
-def _left(connection: Connection, name: str) -> int:
+def left(connection: Connection, table: str, name: str, *, family: int = nl.NFPROTO_INET) -> int:
+    """Milliseconds until the last element of a set lapses; 0 = it is empty.
+
+    Raises NetlinkRefused, ControlFailed.
+    """
     ends = [0]
-    for found in connection.dump(_GETSETELEM, _elements(name), what=f"reading {name}"):
+    asked = _elements(table, name)
+    for found in connection.dump(_GETSETELEM, asked, what=f"reading {name}", family=family):
         for _, element in nl.attributes(dict(nl.attributes(found)).get(_ELEMENTS, b"")):
             end = dict(nl.attributes(element)).get(_ELEMENT_EXPIRATION, b"")
             ends.append(int.from_bytes(end, "big"))
     return max(ends)
 
 
-def _table(connection: Connection, name: str) -> dict[int, bytes] | None:
-    for table in _objects(connection, _GETTABLE, name, _TABLE_NAME):
+def base_chains(connection: Connection, table: str, *, family: int) -> dict[str, str]:
+    """The chains that hang on a hook, and the device of each ("" = none, or it is gone).
+
+    Raises NetlinkRefused, ControlFailed.
+    """
+    found: dict[str, str] = {}
+    for chain in _objects(connection, _GETCHAIN, table, _CHAIN_TABLE, family):
+        if _CHAIN_HOOK in chain:
+            hook = dict(nl.attributes(chain[_CHAIN_HOOK]))
+            device = hook.get(_HOOK_DEVICE, b"").rstrip(b"\0").decode(errors="surrogateescape")
+            found[chain.get(_CHAIN_NAME, b"").rstrip(b"\0").decode()] = device
+    return found
+
+
+def _table(connection: Connection, name: str, family: int) -> dict[int, bytes] | None:
+    for table in _objects(connection, _GETTABLE, name, _TABLE_NAME, family):
         return table
     return None
 
 
-def _objects(connection: Connection, kind: int, table: str, named_by: int) -> list[dict[int, bytes]]:
+def _objects(
+    connection: Connection, kind: int, table: str, named_by: int, family: int
+) -> list[dict[int, bytes]]:
     """Attributes of each object in the table.  The kernel narrows some dumps and not others: so do we."""
     asked = nl.text(_RULE_TABLE, table) if kind == _GETRULE else b""
     name = table.encode() + b"\0"
-    dumped = connection.dump(kind, asked, what=f"reading table {table}")
+    dumped = connection.dump(kind, asked, what=f"reading table {table}", family=family)
     found = [dict(nl.attributes(attributes)) for attributes in dumped]
     return [attributes for attributes in found if attributes.get(named_by) == name]
 
@@ -238,8 +293,58 @@ def _new_table(*, owned: bool) -> Message:
     )
 
 
-def _delete(table: str) -> Message:
-    return Message(_DELTABLE, nl.text(_TABLE_NAME, table))
+def _delete(table: str, family: int = nl.NFPROTO_INET) -> Message:
+    return Message(_DELTABLE, nl.text(_TABLE_NAME, table), family=family)
+
+
+def delete_chain(table: str, name: str, *, family: int) -> Message:
+    """A chain and its rules."""
+    return Message(_DELCHAIN, nl.text(_CHAIN_TABLE, table) + nl.text(_CHAIN_NAME, name), family=family)
+
+
+def new_device_chain(table: str, name: str, *, hook: int, priority: int, device: str) -> Message:
+    """A base chain of a netdev table on one device, policy drop.  hook: DEVICE_INGRESS or DEVICE_EGRESS."""
+    return Message(
+        _NEWCHAIN,
+        nl.text(_CHAIN_TABLE, table)
+        + nl.text(_CHAIN_NAME, name)
+        + nl.nested(
+            _CHAIN_HOOK,
+            nl.u32(_HOOK_NUMBER, hook),
+            nl.u32(_HOOK_PRIORITY, priority),
+            # any bytes can be a device's name
+            nl.attribute(_HOOK_DEVICE, device.encode(errors="surrogateescape") + b"\0"),
+        )
+        + nl.u32(_CHAIN_POLICY, _NF_DROP)
+        + nl.text(_CHAIN_TYPE, "filter"),
+        flags=nl.NLM_F_CREATE,
+        family=nl.NFPROTO_NETDEV,
+    )
+
+
+def leased_else(table: str, chain: str, *, lease: str, judge: str) -> list[Message]:
+    """meta protocol @lease accept; goto judge"""
+    accept = nl.nested(_DATA_VERDICT, nl.u32(_VERDICT_CODE, _NF_ACCEPT))
+    goto = nl.nested(_DATA_VERDICT, nl.u32(_VERDICT_CODE, _NFT_GOTO), nl.text(_VERDICT_CHAIN, judge))
+    look_up = (
+        _expression("meta", nl.u32(2, _META_PROTOCOL), nl.u32(1, _REGISTER_1)),
+        _expression("lookup", nl.text(1, lease), nl.u32(2, _REGISTER_1)),
+    )
+    return [
+        Message(
+            _NEWRULE,
+            nl.text(_RULE_TABLE, table)
+            + nl.text(_RULE_CHAIN, chain)
+            + nl.nested(
+                _RULE_EXPRESSIONS,
+                *before,
+                _expression("immediate", nl.u32(1, _REGISTER_VERDICT), nl.nested(2, verdict)),
+            ),
+            flags=nl.NLM_F_CREATE | nl.NLM_F_APPEND,
+            family=nl.NFPROTO_NETDEV,
+        )
+        for before, verdict in ((look_up, accept), ((), goto))
+    ]
 
 
 def _new_set(name: str, number: int) -> Message:
@@ -305,9 +410,5 @@ def _expression(name: str, *data: bytes) -> bytes:
     return nl.nested(_LIST_ELEMENT, nl.text(_EXPRESSION_NAME, name), nl.nested(_EXPRESSION_DATA, *data))
 
 
-def _elements(name: str) -> bytes:
-    return nl.text(_ELEMENTS_TABLE, ALIVE_TABLE) + nl.text(_ELEMENTS_SET, name)
-
-
-def _flush() -> list[Message]:
-    return [Message(_DELSETELEM, _elements(name)) for name in (LEASE_SET, GUARDED_SET)]
+def _elements(table: str, name: str) -> bytes:
+    return nl.text(_ELEMENTS_TABLE, table) + nl.text(_ELEMENTS_SET, name)

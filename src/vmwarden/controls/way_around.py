@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What could carry packets around both layers of the gate, and switching a device off.
+
+Neither layer sees what XDP, tc before our hook, or AF_XDP does with a packet, nor a NIC that was moved to
+another network namespace.  This looks for them; it takes nothing of anybody's away.  While the gate closes
+each is a finding, and from quarantined on the warden may switch the device off.
+
+An id each, as docs/reference/findings.md lists them.  What can be read of a device's programs is only that
+they are there: one that does nothing but count is a finding, too.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+
+from vmwarden.errors import ControlFailed
+from vmwarden.linux import bpf, sockets_in_use
+from vmwarden.linux.rtnetlink import Filter, Links
+from vmwarden.model.link import GoneUplink, Link, Uplink
+from vmwarden.model.verdict import Answer, Finding
+
+_SOURCE = "gate"
+
+
+class WayAround:
+    """Works in the network namespace in which it is used first.  Needs CAP_NET_ADMIN for tcx.  One thread."""
+
+    def __init__(self) -> None:
+        self._links: Links | None = None
+
+    def look(
+        self,
+        uplinks: Iterable[Uplink],
+        *,
+        gone: Iterable[GoneUplink] = (),
+        ungated: Mapping[str, str] | None = None,
+    ) -> tuple[Finding, ...]:
+        """Every way around that there is now.  uplinks, gone, ungated: as the second layer has them.
+
+        What cannot be read is a finding, too; it raises nothing.
+        """
+        watched = {uplink.index: uplink.name for uplink in uplinks}
+        findings = [_found("gate.around.ungated", name, reason) for name, reason in (ungated or {}).items()]
+        findings += (_gone(each) for each in gone)
+        for what in (self._xdp, self._tc, self._tcx, self._af_xdp):
+            findings += _readable(what, watched)
+        return tuple(findings)
+
+    def link_down(self, uplink: Uplink) -> None:
+        """Switch it off: nothing passes it any more, manage neither.  Raises ControlFailed.
+
+        Whoever may switch it on again may do so; then it is a finding again, and its gate still stands.
+        """
+        self._devices().switch_off(uplink.index)
+
+    def close(self) -> None:
+        if self._links is not None:
+            self._links.close()
+            self._links = None
+
+    def _xdp(self, watched: Mapping[int, str]) -> Iterator[Finding]:
+        for link in self._devices().all():
+            if link.index in watched and link.xdp:
+                programs = ", ".join(str(number) for number in link.xdp)
+                yield _found("gate.around.xdp", link.name, f"XDP program {programs}")
+
+    def _tc(self, watched: Mapping[int, str]) -> Iterator[Finding]:
+        filters = self._devices().filters()
+        names = {link.index: link for link in self._devices().all()} if filters else {}
+        for each in filters:
+            if each.index in watched or _passes_egress(each):
+                name = names[each.index].name if each.index in names else f"device {each.index}"
+                yield _found("gate.around.tc", name, f"{each.kind} filter at {each.direction}")
+
+    def _tcx(self, watched: Mapping[int, str]) -> Iterator[Finding]:
+        for link in self._devices().all():
+            for direction, count in _tcx_of(link).items():
+                if link.index in watched or direction == "egress":
+                    yield _found("gate.around.tc", link.name, f"{count} tcx program(s) at {direction}")
+
+    def _af_xdp(self, _: Mapping[int, str]) -> Iterator[Finding]:
+        count = sockets_in_use.af_xdp()
+        if count:
+            yield _found("gate.around.af-xdp", "any uplink", f"{count} AF_XDP socket(s)")
+
+    def _devices(self) -> Links:
+        if self._links is None:
+            self._links = Links()
+        return self._links
+
+
+def _passes_egress(each: Filter) -> bool:
+    # What a filter on the way out redirects is marked by the kernel as judged, and passes the hook of the
+    # device that it is sent to (nf_skip_egress).  What one on the way in redirects is judged there.
+    return each.direction == "egress" and each.redirects
+
+
+def _tcx_of(link: Link) -> dict[str, int]:
+    return bpf.tcx(link.index)
+
+
+def _readable(
+    what: Callable[[Mapping[int, str]], Iterator[Finding]], watched: Mapping[int, str]
+) -> list[Finding]:
+    try:
+        return list(what(watched))
+    except ControlFailed as error:
+        return [Finding(id="gate.around.unreadable", answer=Answer.UNKNOWN, found=str(error), source=_SOURCE)]
+
+
+def _found(id: str, device: str, found: str) -> Finding:
+    return Finding(
+        id=id,
+        answer=Answer.DENY,
+        subject=device,
+        expected="no way around the gate",
+        found=found,
+        source=_SOURCE,
+    )
+
+
+def _gone(each: GoneUplink) -> Finding:
+    known = each.namespace is not None
+    return Finding(
+        id="gate.around.uplink-gone",
+        answer=Answer.DENY if known else Answer.UNKNOWN,
+        subject=each.uplink.name,
+        expected="in this network namespace",
+        found=f"in namespace {each.namespace}, device {each.index}"
+        if known
+        else "gone while events were lost",
+        source=_SOURCE,
+    )

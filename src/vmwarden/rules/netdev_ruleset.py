@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The closed rules of the second layer, as nft text: table netdev vmwarden, at the devices themselves.
+
+The first layer (rules.ruleset) judges what goes through this VM's IP stack.  This one judges every frame
+of an uplink: of packet sockets, of bridges, of macvlan and ipvlan children in other namespaces.
+
+The text names no device.  The warden makes two base chains for each uplink over netlink, each device in a
+transaction of its own, so that one that has just gone costs the others nothing:
+
+    in_<index>, out_<index>   meta protocol @lease accept; goto judge_in | judge_out      policy drop
+
+What is different from the first layer, and why:
+
+- The lease set is keyed by EtherType, so open means IPv4, IPv6 and what is tagged.  ARP always passes,
+  and what bridges, bonds and 802.1X say to their neighbour; everything else never does.
+- There is no mark and no owned table: when the warden dies this layer closes with its lease.
+- manage, reach and scopes are for addresses of this VM (fib ... type local).  What a container on a bridge
+  or a macvlan child sends to the same port is not ours.
+- On the way out the protocol that a packet claims must be the EtherType in its frame.  A packet socket says
+  what it likes about its frames: one that calls itself ARP must not carry IP.
+- Only a packet whose transport header was found and is in it passes by port: a later fragment has none, and
+  IPv6 extension headers are walked by the kernel.  There is no connection tracking here.
+"""
+
+from collections.abc import Mapping
+
+from vmwarden.model.policy import Policy
+from vmwarden.rules.passing import REPLIES, always, chain, link, scopes, too_big
+from vmwarden.rules.sha2 import sha256
+
+TABLE = "vmwarden"
+LEASE_SET = "lease"
+GUARDED_SET = "lease_guarded"
+JUDGES = {"in": "judge_in", "out": "judge_out"}
+
+#: EtherTypes that a lease passes: IPv4, IPv6; 802.1Q and 802.1ad, where the tag is still in the frame
+LEASED = (0x0800, 0x86DD, 0x8100, 0x88A8)
+#: before the priorities that others use there (nft's "filter" is 0)
+PRIORITY = -500
+#: begins the comment of each last drop; the fingerprint follows
+COMMENT = "vmwarden.layer2/1"
+
+#: Spanning tree (LLC: 4 is the kernel's number for it), LACP, 802.1X, to the group addresses that no bridge
+#: passes on (IEEE 802.1D 7.12.6).  Without them a bond or a bridge below manage falls apart while closed.
+#: In numbers: nft adds a condition to `ether daddr` that is never met on the way out.
+_NEIGHBOUR = "@ll,0,44 0x0180c200000 limit rate 50/second burst 50 packets accept"
+_NEIGHBOURS = tuple(f"meta protocol {kind:#06x} {_NEIGHBOUR}" for kind in (0x0004, 0x8809, 0x888E))
+
+#: the frame's own EtherType, and the one behind a tag (also where the tag is kept beside the frame)
+_TRUE = "meta protocol {0:#06x} @ll,96,16 {0:#06x} {1}"
+_TRUE_TAGGED = "@ll,96,16 0x8100 @ll,128,16 {0:#06x} meta protocol {0:#06x} {1}"
+_ARP, _IPV4, _IPV6 = 0x0806, 0x0800, 0x86DD
+
+
+def table(policy: Policy, *, users: Mapping[str, int]) -> str:
+    """The file that makes the table, or exchanges its rules where it stands: base chains and leases stay.
+
+    users: uid of every user named in policy.reach.  Raises Malformed as rules.ruleset.closed does.
+    """
+    mark = f'counter drop comment "{COMMENT} {fingerprint(policy, users=users)}"'
+    chains = _chains(policy, users)
+    lines = [f"# vmwarden: the second layer, closed, by policy {policy.name} version {policy.version}"]
+    # a chain has to be there to be flushed, and everything that is jumped to before it is named
+    lines += [f"add table netdev {TABLE}", *(f"add chain netdev {TABLE} {name}" for name in chains)]
+    lines += [f"flush chain netdev {TABLE} {name}" for name in chains]
+    lines.append(f"table netdev {TABLE} {{")
+    for name in (LEASE_SET, GUARDED_SET):
+        lines.append(f"\tset {name} {{ type ether_type; flags timeout; }}")
+    for name, rules in chains.items():
+        lines += chain(name, [rule.replace("counter drop", mark) for rule in rules])
+    return "\n".join(lines) + "\n}\n"
+
+
+def anew(policy: Policy, *, users: Mapping[str, int]) -> str:
+    """As table, in place of whatever the table held before; base chains and leases go."""
+    return f"add table netdev {TABLE}\ndelete table netdev {TABLE}\n" + table(policy, users=users)
+
+
+def fingerprint(policy: Policy, *, users: Mapping[str, int]) -> str:
+    """Names these rules: 16 hex digits, as written in the last drop of each judge."""
+    chains = _chains(policy, users)
+    whole = "\n".join(line for name, rules in chains.items() for line in (name, *rules))
+    return sha256(whole.encode()).hexdigest()[:16]
+
+
+def names(policy: Policy, *, users: Mapping[str, int]) -> tuple[str, ...]:
+    """Of the chains that table makes."""
+    return tuple(_chains(policy, users))
+
+
+def _chains(policy: Policy, users: Mapping[str, int]) -> dict[str, list[str]]:
+    into, out = always(policy, users)
+    scopes_in, scopes_out = scopes(policy)
+    link_in, link_out = link(ip="meta protocol ip", ip6="meta protocol ip6")
+    judge_out = [
+        rule
+        for form in (_TRUE, _TRUE_TAGGED)
+        for rule in (
+            form.format(_ARP, "accept"),
+            form.format(_IPV4, "jump true_out"),
+            form.format(_IPV6, "jump true_out"),
+        )
+    ]
+    return {
+        "replies": list(REPLIES),
+        "scopes_in": scopes_in,
+        "scopes_out": scopes_out,
+        "local_in": [f"meta protocol @{GUARDED_SET} jump scopes_in", *into, *too_big(policy)],
+        "local_out": [f"meta protocol @{GUARDED_SET} jump scopes_out", *out],
+        "true_out": [*link_out, "fib saddr type local jump local_out"],
+        JUDGES["in"]: [
+            "meta protocol arp accept",
+            *link_in,
+            "fib daddr type local jump local_in",
+            *_NEIGHBOURS,
+            "counter drop",
+        ],
+        JUDGES["out"]: [*judge_out, *_NEIGHBOURS, "counter drop"],
+    }
