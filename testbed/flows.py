@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Flows between a guest on a tap and its host, every packet stamped: when did the last one come through?
 
-UDP and TCP out of the guest, UDP into it, one packet of each every two milliseconds.  What is sent carries
-the sender's clock; all times that are compared are the guest's own (CLOCK_BOOTTIME), so that what emulation
-adds on the way does not count.
+UDP and TCP out of the guest, UDP into it, one packet of each every few milliseconds.  What is sent carries
+the sender's clock: times that are compared are the guest's own (CLOCK_BOOTTIME), so that what emulation adds
+on the way does not count.
 """
 
 from __future__ import annotations
@@ -23,13 +23,14 @@ from vmwarden.testing.network import Namespace
 
 OUT_UDP, OUT_TCP, IN_UDP = 9100, 9101, 9102
 _STAMP = struct.Struct("!q")
-_PACE_S = 0.002
+PACE_S = 0.002
 _RECEIVE = 1 << 16
 
 _IN_GUEST = f"""
 import json, os, socket, struct, threading, time
 _stamp = struct.Struct("!q")
 _came = []
+_pace_s = {PACE_S}
 def _now():
     return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
 def _sending(link):
@@ -38,7 +39,7 @@ def _sending(link):
             link.send(_stamp.pack(_now()))
         except (PermissionError, BlockingIOError):
             pass  # the gate refuses; the buffer of the stream is full
-        time.sleep({_PACE_S})
+        time.sleep(_pace_s)
 def _receiving():
     door = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     door.bind(("", {IN_UDP}))
@@ -65,7 +66,9 @@ def signalled(pid, number):
 class Flows:
     """Runs from entering to the end of the ``with`` block; the guest's gate must be open at its start."""
 
-    def __init__(self, guest: Guest, namespace: str) -> None:
+    def __init__(self, guest: Guest, namespace: str, *, pace_s: float = PACE_S) -> None:
+        """pace_s: between two packets of a flow, each way."""
+        self._pace_s = pace_s
         self._guest = guest
         self._inside = Namespace(namespace)
         self._stop = threading.Event()
@@ -79,7 +82,7 @@ class Flows:
             door.bind((USER_GATEWAY, OUT_TCP))
             door.listen(1)
             door.settimeout(20)
-            self._guest.py(_IN_GUEST + "flow()\n")
+            self._guest.py(f"{_IN_GUEST}_pace_s = {self._pace_s}\nflow()\n")
             self._tcp = stack.enter_context(door.accept()[0])
             self._out = stack.enter_context(self._inside.socket(socket.SOCK_DGRAM))
             self._threads = [
@@ -144,7 +147,7 @@ class Flows:
         raise TimeoutError(f"no packets within {timeout_s} s")
 
     def _send(self) -> None:
-        while not self._stop.wait(_PACE_S):
+        while not self._stop.wait(self._pace_s):
             with contextlib.suppress(OSError):  # nobody listens yet
                 self._out.sendto(b"x" * 32, (USER_GUEST.split("/")[0], IN_UDP))
 
@@ -155,18 +158,17 @@ class Flows:
             selector.register(self._tcp, selectors.EVENT_READ, "tcp out")
             while not self._stop.is_set():
                 for key, _ in selector.select(0.05):
-                    stamps = self._stamps[key.data]
+                    if key.data == "udp out":
+                        self._stamps["udp out"].append(_STAMP.unpack(self._udp.recv(64))[0])
+                        continue
                     try:
-                        data = self._udp.recv(64) if key.data == "udp out" else self._tcp.recv(_RECEIVE)
+                        data = self._tcp.recv(_RECEIVE)
                     except OSError:
                         data = b""
-                    if key.data == "udp out":
-                        stamps.append(_STAMP.unpack(data)[0])
-                        continue
                     if not data:
                         selector.unregister(self._tcp)
                         continue
                     rest += data
                     whole = len(rest) - len(rest) % _STAMP.size
-                    stamps += [one for (one,) in _STAMP.iter_unpack(rest[:whole])]
+                    self._stamps["tcp out"] += [one for (one,) in _STAMP.iter_unpack(rest[:whole])]
                     rest = rest[whole:]

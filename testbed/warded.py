@@ -160,14 +160,18 @@ class Warded:
         """Whether the echo on port 80 does."""
         return _echoes(self.service_port, timeout_s)
 
-    def said(self, pattern: str, timeout: float) -> re.Match[str]:
-        """The first place where vmwarden's words match, since the restore or the last `start`."""
+    def said(self, pattern: str, timeout: float, *, every: float = 0.05) -> re.Match[str]:
+        """The first place where vmwarden's words match, since the restore or the last `start` or `listen`."""
         deadline = time.monotonic() + timeout
         while not (found := re.search(pattern, words := self.machine.console()[self._begun :])):
             if time.monotonic() > deadline:
                 raise GuestTimeout(f"vmwarden did not say {pattern!r} within {timeout} s, but:\n{words}")
-            time.sleep(0.05)
+            time.sleep(every)
         return found
+
+    def listen(self) -> None:
+        """From here on is what `said` looks at."""
+        self._begun = len(self.machine.console())
 
     def warden(self) -> int:
         """Process id of the warden that runs.  Raises GuestTimeout if there is none."""
@@ -202,7 +206,7 @@ class Warded:
 
     def start(self) -> None:
         """Start vmwarden (again)."""
-        self._begun = len(self.machine.console())
+        self.listen()
         self.guest.spawn(f"{RUN} > /dev/console 2>&1")
 
     def kill(self) -> None:

@@ -57,6 +57,7 @@ class HostSimulator:
     behaviour, facts: may be set at any time; they hold from the next challenge on.  facts are fields of
     HostStatement.  listen: make the socket and let QEMU connect to it; otherwise connect to QEMU's.
     clock_offset_s: how far this host's clock is from the machine's.  challenges: all that arrived, in order.
+    answered: when each answer began to go out (nanoseconds of CLOCK_REALTIME), and how the host behaved.
     """
 
     def __init__(
@@ -86,6 +87,7 @@ class HostSimulator:
         self.pace_s = pace_s
         self.clock_offset_s = clock_offset_s
         self.challenges: list[Challenge] = []
+        self.answered: list[tuple[int, Behaviour]] = []
         self._path = path
         self._listen = listen
         self._first: bytes | None = None
@@ -240,7 +242,10 @@ class HostSimulator:
         with self._heard:
             self.challenges.append(challenge)
             self._heard.notify_all()
-        for piece in self._answers(challenge):
+        behaviour = self.behaviour
+        for number, piece in enumerate(self._answers(challenge)):
+            if not number:
+                self.answered.append((time.time_ns(), behaviour))
             sock.sendall(piece)
             if self.behaviour is Behaviour.SLOW and self._stop.wait(self.pace_s):
                 return
