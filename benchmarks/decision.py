@@ -152,7 +152,7 @@ def run(rounds: int) -> list[Figure]:
             unit="us",
             budget=f"<= {BUDGET_US:.0f}",
             within=not one.misses_at_most(BUDGET_US),
-            detail=f"{one}, {rounds} rounds of {BATCH}; the least disturbed {min(decisions):.1f}",
+            detail=f"{one} of CPU time, {rounds} rounds of {BATCH}; the least disturbed {min(decisions):.1f}",
         ),
         Figure(
             name="one decision, beside reading its evidence",
@@ -164,10 +164,11 @@ def run(rounds: int) -> list[Figure]:
 
 
 def _batch_us(what: Callable[[], object]) -> float:
-    began = time.perf_counter_ns()
+    """CPU time of this thread: nothing here waits, and what other processes take away is not ours."""
+    began = time.thread_time_ns()
     for _ in range(BATCH):
         what()
-    return (time.perf_counter_ns() - began) / BATCH / 1000
+    return (time.thread_time_ns() - began) / BATCH / 1000
 
 
 def main() -> None:
