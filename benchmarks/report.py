@@ -84,7 +84,7 @@ def markdown(outcomes: Sequence[Outcome], where: Surroundings) -> str:
 
 
 def number(value: float) -> str:
-    """Three figures that mean something, no exponent."""
+    """Three figures that mean something; no exponent from 0.0001 on."""
     return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 

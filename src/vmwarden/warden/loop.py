@@ -85,6 +85,8 @@ class Loop:
         signal.signal(signal.SIGINT, self._on_stop)
         signal.signal(signal.SIGHUP, self._on_reload)
         try:
+            # it loads its modules while the first records are put on disk
+            self._keep_child(self._clock.now().boot_ms)
             self._warden.start()
             notify("READY=1")
             while self._running:
