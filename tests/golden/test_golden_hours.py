@@ -5,13 +5,16 @@ REGOLDEN=1 writes tests/golden/hours/ anew; read the difference before you commi
 """
 
 import os
+import re
 from pathlib import Path
 
 import pytest
 
 from vmwarden.cli import main as command_line
+from vmwarden.model.hours import Hours, Interval
 
 FOLDER = Path(__file__).parent / "hours"
+PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "hours.md").read_text()
 
 
 @pytest.mark.parametrize(
@@ -33,3 +36,19 @@ def test_the_terminal(name: str, arguments: list[str], capsys: pytest.CaptureFix
         (FOLDER / f"{name}.txt").write_text(text)
 
     assert text == (FOLDER / f"{name}.txt").read_text()
+
+
+def test_the_page_lists_the_fields() -> None:
+    parts = (
+        PAGE.split("## Intervals")[1].split("## The clause")[0],
+        PAGE.split("## The clause")[1].split("\n## ")[0],
+    )
+    listed = [tuple(re.findall(r"^\| `([a-z_]+)` \|", part, re.MULTILINE)) for part in parts]
+    assert listed == [Interval.__struct_fields__, Hours.__struct_fields__]
+
+
+def test_the_page_s_example_has_no_mistake(tmp_path: Path) -> None:
+    example = re.search(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
+    assert example is not None
+    (tmp_path / "hours.yaml").write_text(example[1])
+    assert command_line.main(["hours", "--intervals", str(tmp_path / "hours.yaml"), "--year", "2027"]) == 0

@@ -312,6 +312,40 @@ def test_what_never_changes_says_so(entries: tuple[Interval, ...], open_: bool) 
     assert calendar(*entries).state(stamp.seconds("2026-11-23T12:00Z")) == State(open_, None)
 
 
+@pytest.mark.parametrize(
+    ("entries", "always"),
+    [
+        ((Interval(),), True),
+        ((Interval(weekdays=("saturday",)), Interval(weekdays=("sunday:friday",))), True),
+        (
+            (
+                Interval(weekdays=("saturday",), times=times("12:00-11:00")),
+                Interval(times=times("11:00-12:00")),
+            ),
+            False,
+        ),
+        ((Interval(times=times("22:00-06:00", "06:00-22:00")),), True),
+        ((Interval(times=times("00:00-12:00", "12:00:01-24:00")),), False),
+        ((Interval(weekdays=("sunday:friday",)),), False),
+        ((Interval(location="Asia/Tokyo"), Interval(years=(2026,))), True),
+    ],
+)
+def test_always_is_known_without_looking_for_a_change(entries: tuple[Interval, ...], always: bool) -> None:
+    assert calendar(*entries).always is always
+
+
+def test_the_next_change_may_be_centuries_away() -> None:
+    now = stamp.seconds("2026-11-23T12:00Z")
+
+    assert calendar(Interval(years=(2999,))).state(now) == State(False, stamp.seconds("2999-01-01T00:00Z"))
+    assert calendar(Interval(years=("2999:9999",))).state(now) == State(
+        False, stamp.seconds("2999-01-01T00:00Z")
+    )
+    assert calendar(Interval(years=("2020:2999",))).state(now) == State(
+        True, stamp.seconds("3000-01-01T00:00Z")
+    )
+
+
 def test_the_next_change_may_be_decades_away() -> None:
     built = calendar(
         Interval(days_of_month=(29,), months=("february",), weekdays=("monday",), times=times("12:00-13:00"))
