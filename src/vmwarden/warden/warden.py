@@ -5,14 +5,14 @@ Closing acts first and records after; opening and powering off record first.
 """
 
 from collections.abc import Callable
-from typing import Any, Protocol, cast
+from typing import cast
 
 import msgspec
 
 from vmwarden.cycle.book import Book
 from vmwarden.cycle.turn import take_turn
-from vmwarden.errors import ControlFailed, JournalError, UntrustedInput, WorldError
-from vmwarden.model.control import GateStatus, JournalStatus, PolicyStatus, Status
+from vmwarden.errors import ControlFailed, UntrustedInput, WorldError
+from vmwarden.model.control import GateStatus, PolicyStatus, Status
 from vmwarden.model.decision import Decision
 from vmwarden.model.escalation import Escalation
 from vmwarden.model.installed import Change, Installed, Outcome
@@ -25,12 +25,17 @@ from vmwarden.model.verdict import Answer, Finding
 from vmwarden.ports.clock import Clock
 from vmwarden.ports.gate import Gate
 from vmwarden.ports.journal import Journal
+from vmwarden.ports.power import Power
+from vmwarden.ports.services import Services
+from vmwarden.ports.state import State
 from vmwarden.rules import canonical, instant, lease
 from vmwarden.rules.delivery import due
 from vmwarden.rules.duration import milliseconds
 from vmwarden.rules.escalate import new_epoch
-from vmwarden.rules.quota import MOST, WINDOW_MS, Spent, spend
+from vmwarden.rules.quota import MOST, WINDOW_MS
 from vmwarden.rules.trusted_time import advance, utc
+from vmwarden.warden.ledger import Ledger
+from vmwarden.warden.words import REASON, describe, fitting
 
 #: between computing a lease and the kernel holding it; the largest seen was 0.34 ms (reference of the gate)
 UNCERTAINTY_MS = 5
@@ -46,72 +51,8 @@ AGE_STEP_MS = 30_000
 
 #: before enrolment nobody can address this VM
 _NOBODY = Audience(vm="nobody", generation=1)
-#: records that others can cause as often as they like: a captured watcher, a host that changes its mind, a
-#: kernel that refuses.  rules.quota says how many are written.
-_RATIONED = frozenset(
-    (
-        "event",
-        "watcher.connected",
-        "watcher.lost",
-        "decision.changed",
-        "posture.taken",
-        "posture.failed",
-        "ask.recorded",
-        "gate.installed",
-        "gate.repaired",
-        "clock.floor-advanced",
-    )
-)
-#: counts openings: what is not recorded does not happen, so these are rationed by not happening
-_OPENINGS = "posture.intent"
-#: bytes of the findings in one record, of the RECORD_BYTES that it may have
-_FINDINGS_BYTES = 48_000
-#: characters of a reason that is recorded; reasons that are told on the console
-_REASON, _TOLD_REASONS = 1_000, 12
 _LEASED = (Posture.OPEN, Posture.GUARDED)
 _TO_WARDEN = cast("type[ToWarden]", ToWarden)
-
-
-class State(Protocol):
-    """What the warden remembers on disk."""
-
-    def load(self, now: Moment) -> Installed: ...
-
-    def settle(self, now: Moment) -> tuple[Change, ...]:
-        """Finish what was begun on disk, revert a trial that is over; what was done, for the journal."""
-        ...
-
-    def untold(self) -> tuple[Change, ...]:
-        """What commands did to the state since the journal was last told."""
-        ...
-
-    def told(self, changes: tuple[Change, ...]) -> bool:
-        """These are in the journal; False if there are more by now."""
-        ...
-
-    def escalation(self) -> Escalation: ...
-
-    def remember(self, escalation: Escalation) -> None: ...
-
-    def floor_ms(self) -> int: ...
-
-    def raise_floor(self, utc_ms: int) -> None: ...
-
-    def boot_rules(self) -> str:
-        """The closed rules of the last good policy, as nft text."""
-        ...
-
-
-class Services(Protocol):
-    """What may run once the VM is open."""
-
-    def open(self) -> bool: ...
-
-
-class Power(Protocol):
-    """The way off."""
-
-    def off(self) -> None: ...
 
 
 class Warden:
@@ -135,7 +76,7 @@ class Warden:
         self._state = state
         self._clock = clock
         self._gate = gate
-        self._journal = journal
+        self._ledger = Ledger(journal, say)
         self._services = services
         self._power = power
         self._nonce = nonce
@@ -157,9 +98,7 @@ class Warden:
         self._verified: Moment | None = None
         self._settled = False
         self._watcher = False
-        self._journal_ok = True
         self._gate_failed = False
-        self._spent: dict[str, Spent] = {}
         self._told: tuple[object, ...] = ()
 
     # -- life ------------------------------------------------------------------------------------
@@ -170,8 +109,10 @@ class Warden:
         self._floor_ms = self._state.floor_ms()
         # an allow of an earlier process is no reason to open: whoever can kill us would open by the grace
         self._escalation = new_epoch(self._state.escalation())
-        self._record("warden.started", {"observe_only": self._observe_only, "notes": list(self._notes)}, now)
-        self._sign(now)
+        self._ledger.record(
+            "warden.started", {"observe_only": self._observe_only, "notes": list(self._notes)}, now
+        )
+        self._ledger.sign(now)
         self.reload()
         if not self.enforcing and not self._observe_only:
             self._clear(now)
@@ -194,6 +135,9 @@ class Warden:
         was_enforcing, before = self.enforcing, self._in_force
         self._in_force = self._state.load(now)
         policy = self._in_force.policy
+        if policy is not None:
+            # the owner's signature says that this instant has passed
+            self._floor_ms = max(self._floor_ms, instant.milliseconds(policy.valid.from_))
         if self._in_force != before:
             self._begin_policy(before, policy)
         if self.enforcing:
@@ -217,7 +161,7 @@ class Warden:
 
     def stop(self) -> None:
         """Last words.  The gate is not touched: its live part ends with this process, and that closes."""
-        self._record("warden.stopped", {"posture": self._escalation.posture}, self._clock.now())
+        self._ledger.record("warden.stopped", {"posture": self._escalation.posture}, self._clock.now())
 
     @property
     def enforcing(self) -> bool:
@@ -234,14 +178,14 @@ class Warden:
         """A watcher is there: ask it at once."""
         self._watcher = True
         self._asked_at_ms = None
-        self._record("watcher.connected", {}, self._clock.now())
+        self._ledger.record("watcher.connected", {}, self._clock.now())
 
     def watcher_lost(self, why: str) -> None:
         """The watcher is gone.  Nothing closes by this: its evidence ages."""
         self._watcher = False
-        self._record("watcher.lost", {"why": why[:_REASON]}, self._clock.now())
-        if not self._withheld("watcher.lost"):
-            self._say(f"watcher lost: {why[:_REASON]}")
+        self._ledger.record("watcher.lost", {"why": why[:REASON]}, self._clock.now())
+        if not self._ledger.withheld("watcher.lost"):
+            self._say(f"watcher lost: {why[:REASON]}")
 
     def gather(self) -> bytes | None:
         """The order that is due now, if one is."""
@@ -272,7 +216,7 @@ class Warden:
             case Gathered():
                 self._all_heard = message.turn == self._turn and not message.waiting
             case Event():
-                self._record(
+                self._ledger.record(
                     "event", {"event": message.kind, "detail": message.detail, "strong": message.strong}, now
                 )
                 self._asked_at_ms = None
@@ -283,11 +227,16 @@ class Warden:
         admitted = self._book.add_statement(message, now, utc_ms=self._utc(now))
         if admitted.stamped_utc_ms is None or self._book.anchor is None:
             return
-        floor = advance(self._floor_ms, self._book.anchor)
+        floor = min(advance(self._floor_ms, self._book.anchor), self._latest_floor_ms())
         if floor - self._floor_ms >= FLOOR_STEP_MS:
             self._floor_ms = floor
             self._keep(lambda: self._state.raise_floor(floor))
-            self._record("clock.floor-advanced", {"utc_ms": floor}, now)
+            self._ledger.record("clock.floor-advanced", {"utc_ms": floor}, now)
+
+    def _latest_floor_ms(self) -> int:
+        """No stamp moves the floor beyond the policy's end: a trusted host's clock may be wrong."""
+        policy = self._in_force.policy
+        return self._floor_ms if policy is None else instant.milliseconds(policy.valid.until)
 
     # -- judging and acting ----------------------------------------------------------------------
 
@@ -350,7 +299,7 @@ class Warden:
                 self._close(now)
             self._tell(now)
             if posture is Posture.POWEROFF and self._taken is not Posture.POWEROFF:
-                self._record("posture.intent", {"posture": posture}, now)
+                self._ledger.record("posture.intent", {"posture": posture}, now)
                 self._act("posture.poweroff", self._power.off, now)
             self._note_posture(posture, now)
             return
@@ -363,10 +312,7 @@ class Warden:
 
     def _may_open(self, posture: Posture, now: Moment) -> bool:
         """Opening is recorded first, or it does not happen; and not more often than the journal can bear."""
-        if not self._journal.room():
-            return False
-        spent, withheld = spend(self._spent.get(_OPENINGS), now)
-        if withheld is None:
+        if not self._ledger.may_open(now):
             often = Finding(
                 id="opening.too-often",
                 answer=Answer.UNKNOWN,
@@ -377,10 +323,7 @@ class Warden:
                 self._decision, findings=(*self._decision.findings, often)
             )
             return False
-        recorded = self._record("posture.intent", {"posture": posture}, now)
-        if recorded:
-            self._spent[_OPENINGS] = spent
-        return recorded
+        return self._ledger.opening(posture, now)
 
     def _renew(self, now: Moment, *, guarded: bool) -> None:
         policy = self._in_force.policy
@@ -395,8 +338,8 @@ class Warden:
         except ControlFailed as error:
             # an answer that was lost may have been a yes: what may run has to be ended by the next closing
             self._lease_until_boot_ms = now.boot_ms + ms
-            self._record("posture.failed", {"posture": self._decision.posture, "why": str(error)}, now)
-            if not self._withheld("posture.failed"):
+            self._ledger.record("posture.failed", {"posture": self._decision.posture, "why": str(error)}, now)
+            if not self._ledger.withheld("posture.failed"):
                 self._say(f"the gate cannot be opened: {error}")
             self._install(now)
             return
@@ -420,7 +363,7 @@ class Warden:
         except ControlFailed as error:
             # the lease still lapses by itself; say so and try again with the next tick
             self._lease_until_boot_ms = now.boot_ms + 1
-            self._record("posture.failed", {"posture": self._decision.posture, "why": str(error)}, now)
+            self._ledger.record("posture.failed", {"posture": self._decision.posture, "why": str(error)}, now)
 
     def _install(self, now: Moment, kind: str = "gate.installed") -> None:
         """Our rules; what runs on a lease goes on under the new ones."""
@@ -432,13 +375,15 @@ class Warden:
                 self._gate.install(policy)
         except (ControlFailed, UntrustedInput) as error:
             if not self._gate_failed:
-                self._record("posture.failed", {"posture": Posture.HELD, "why": str(error)}, now)
+                self._ledger.record("posture.failed", {"posture": Posture.HELD, "why": str(error)}, now)
                 self._say(f"the gate was not installed: {error}")
             self._gate_failed = True
             self._shut()
             return
         self._gate_failed = False
-        self._record(kind, {} if policy is None else {"policy": policy.name, "version": policy.version}, now)
+        self._ledger.record(
+            kind, {} if policy is None else {"policy": policy.name, "version": policy.version}, now
+        )
 
     def _repair(self, now: Moment) -> None:
         """Put our rules back if somebody took them away, or if they could not be had before."""
@@ -466,11 +411,11 @@ class Warden:
         try:
             done = act()
         except ControlFailed as error:
-            self._record("posture.failed", {"what": what, "why": str(error)}, now)
+            self._ledger.record("posture.failed", {"what": what, "why": str(error)}, now)
             self._say(f"{what} failed: {error}")
             return
         if done is not False and what == "gate.removed":
-            self._record(what, {}, now)
+            self._ledger.record(what, {}, now)
 
     # -- remembering and telling -----------------------------------------------------------------
 
@@ -479,9 +424,9 @@ class Warden:
             return
         self._taken, self._taken_at = posture, now
         if self.enforcing:
-            self._record("posture.taken", {"posture": posture}, now)
-            if not self._withheld("posture.taken"):
-                self._sign(now)
+            self._ledger.record("posture.taken", {"posture": posture}, now)
+            if not self._ledger.withheld("posture.taken"):
+                self._ledger.sign(now)
 
     def _remember(self, before: Escalation, now: Moment) -> None:
         changed = (before.incidents, before.allowed, before.posture) != (
@@ -514,20 +459,20 @@ class Warden:
         if told == self._told:
             return
         self._told = told
-        self._record(
+        self._ledger.record(
             "decision.changed",
             {
                 "posture": self._decision.posture,
                 "answer": self._decision.answer,
                 "mode": "enforce" if self.enforcing else "observe",
-                **_fitting(findings),
+                **fitting(findings),
             },
             now,
         )
-        if self._withheld("decision.changed"):
+        if self._ledger.withheld("decision.changed"):
             return
         for ask in self._decision.asks:
-            self._record("ask.recorded", msgspec.to_builtins(ask), now)
+            self._ledger.record("ask.recorded", msgspec.to_builtins(ask), now)
         self._say(describe(self._decision, findings, enforcing=self.enforcing))
 
     def _findings(self) -> tuple[Finding, ...]:
@@ -544,48 +489,14 @@ class Warden:
             self._say(f"the state on disk is not as it should be: {error}")
             return False
         for one in done:
-            self._record(one.kind, one.body, now)
+            self._ledger.record(one.kind, one.body, now)
         return bool(done)
 
     def _record_untold(self, now: Moment) -> None:
         """Commands change the state while we may not be running; only we write the journal."""
         changes = self._state.untold()
-        if changes and all(self._record(change.kind, change.body, now) for change in changes):
+        if changes and all(self._ledger.record(change.kind, change.body, now) for change in changes):
             self._keep(lambda: self._state.told(changes))
-
-    def _record(self, kind: str, body: dict[str, Any], now: Moment) -> bool:
-        """False when the journal did not take it."""
-        if kind in _RATIONED:
-            withheld = self._spend(kind, now)
-            if withheld is None:
-                return True
-            body = {**body, "withheld": withheld} if withheld else body
-        try:
-            self._journal.append(kind, body, now)
-        except JournalError as error:
-            if self._journal_ok:
-                self._say(f"the journal does not take records: {error}; nothing is opened until it does")
-            self._journal_ok = False
-            return False
-        self._journal_ok = True
-        return True
-
-    def _spend(self, kind: str, now: Moment) -> int | None:
-        """As rules.quota.spend: None if one more of that kind is too many."""
-        self._spent[kind], withheld = spend(self._spent.get(kind), now)
-        return withheld
-
-    def _withheld(self, kind: str) -> bool:
-        """Whether the last record of that kind was too many; then the console is spared, too."""
-        spent = self._spent.get(kind)
-        return spent is not None and spent.withheld > 0
-
-    def _sign(self, now: Moment) -> None:
-        """Keep the signature over the journal as it stands: at boot and with every posture."""
-        try:
-            self._journal.checkpoint(now)
-        except JournalError:
-            pass  # _record has said so, or will with its next record
 
     def _utc(self, now: Moment) -> int | None:
         return utc(now, self._book.anchor, self._floor_ms)
@@ -631,7 +542,7 @@ class Warden:
                 pending_confirm=self._in_force.pending is not None,
             ),
             gate=self._gate_status(now) if self.enforcing else None,
-            journal=self._journal_status(),
+            journal=self._ledger.status(),
             watcher="connected" if self._watcher else "lost",
             trusted_time=instant.text(utc_ms) if utc_ms is not None and self._book.anchor is not None else "",
             notes=self._notes,
@@ -646,48 +557,6 @@ class Warden:
         except ControlFailed as error:
             return GateStatus(installed=False, closes=str(error), lease_ms=lease_ms)
 
-    def _journal_status(self) -> JournalStatus:
-        size, root = self._journal.head()
-        return JournalStatus(size=size, root=root, writable=self._journal_ok)
-
     def checkpoint(self) -> str:
         """A signed note over the journal as it stands.  Raises JournalError."""
-        return self._journal.checkpoint(self._clock.now()).note
-
-
-def _fitting(findings: tuple[Finding, ...]) -> dict[str, Any]:
-    """findings as a record holds them: those that decided first, and how many had no room ("more")."""
-    order = (Answer.DENY, Answer.UNKNOWN, Answer.ALLOW)
-    kept: list[Any] = []
-    used = 0
-    for finding in sorted(findings, key=lambda one: order.index(one.answer)):
-        short = msgspec.structs.replace(
-            finding, expected=finding.expected[:_REASON], found=finding.found[:_REASON]
-        )
-        used += len(canonical.encode(short)) + 1
-        if used > _FINDINGS_BYTES:
-            break
-        kept.append(msgspec.to_builtins(short))
-    more = len(findings) - len(kept)
-    return {"findings": kept, **({"more": more} if more else {})}
-
-
-def describe(decision: Decision, findings: tuple[Finding, ...], *, enforcing: bool) -> str:
-    """One line that says what and exactly why."""
-    verb = "posture" if enforcing else "observe: would take posture"
-    # the console has room for what decided; the rest is for explain
-    told = decision.findings if decision.answer is Answer.ALLOW else findings
-    reasons = [f for f in told if f.answer is Answer.DENY] or [f for f in told if f.answer is Answer.UNKNOWN]
-    more = f"; and {len(reasons) - _TOLD_REASONS} more" if len(reasons) > _TOLD_REASONS else ""
-    shown = "; ".join(
-        f.id
-        + (
-            f" (expected {f.expected[:_REASON]}, found {f.found or 'nothing'})"
-            if f.expected
-            else f" ({f.found})"
-            if f.found
-            else ""
-        )
-        for f in reasons[:_TOLD_REASONS]
-    )
-    return f"{verb} {decision.posture}: {decision.answer}" + (f": {shown}{more}" if shown else "")
+        return self._ledger.note(self._clock.now())

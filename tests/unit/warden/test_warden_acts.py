@@ -12,7 +12,7 @@ from vmwarden.model.message import Declared, Event, RawStatement
 from vmwarden.model.policy import Place, PlaceEntry, Trust, TrustedHost, UnknownRung, WrongRung
 from vmwarden.model.posture import Posture
 from vmwarden.model.verdict import Answer, Finding
-from vmwarden.rules import canonical
+from vmwarden.rules import canonical, instant
 from vmwarden.testing.owners import public_line
 
 
@@ -414,6 +414,29 @@ def test_a_clock_set_to_2035_and_back_poisons_nothing() -> None:
     ward.round()
 
     assert ward.gate.passing() == "open"
+
+
+def test_a_clock_set_back_revives_no_static_statement_from_before_the_policy() -> None:
+    ward = Ward(policy(place=Place(any_of=(PlaceEntry(country="DE"),), proof="signed"))).start()
+    long_ago = ward.clock.now().utc_ms // 1000 - 400 * 86_400
+    ward.clock.step_utc(-400 * 86_400_000)
+    old = statement("rack-7", long_ago, country="DE")
+    ward.warden.receive(canonical.encode(RawStatement(turn=1, source="fw_cfg", jws=old, boot_frozen=True)))
+
+    assert ward.gate.passing() == "manage"
+    assert "statement.time-unknown" in ward.findings()
+
+
+def test_a_trusted_host_far_in_the_future_moves_the_floor_to_the_policys_end_at_most() -> None:
+    ward = Ward().start()
+    order = ward.order()
+    assert order.challenge is not None
+    late = statement("rack-7", 4_000_000_000, nonce=order.challenge.nonce, country="DE")
+    ward.warden.receive(
+        canonical.encode(RawStatement(turn=1, source="virtio-serial", jws=late, boot_frozen=False))
+    )
+
+    assert ward.state.floor <= instant.milliseconds(policy().valid.until)
 
 
 def test_an_event_asks_at_once() -> None:
