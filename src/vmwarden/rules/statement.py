@@ -12,7 +12,7 @@ from vmwarden.model.evidence import Evidence, Proof, Subject, Value
 from vmwarden.model.moment import Moment
 from vmwarden.model.policy import TrustedHost
 from vmwarden.model.statement import STATEMENT_BYTES, STATEMENT_TYPE, Audience, HostStatement
-from vmwarden.rules import canonical, claim, jws, sshkey
+from vmwarden.rules import canonical, claim, instant, jws, sshkey
 from vmwarden.rules.sshkey import SshPublicKey
 
 #: The longest life of a nonce-bound statement, seconds.  It answers "who are you, now?", and the warden asks
@@ -196,7 +196,7 @@ def _untimely(statement: HostStatement, utc_ms: int | None, *, challenged: bool)
     if statement.iat * 1000 > utc_ms + AHEAD_SECONDS * 1000:
         return _Refused("statement.not-yet-valid", f"begins {statement.iat - utc_ms // 1000} s from now")
     if statement.exp * 1000 <= utc_ms:
-        return _Refused("statement.expired", f"ended {utc_ms // 1000 - statement.exp} s ago")
+        return _Refused("statement.expired", f"ended {instant.text(statement.exp * 1000)}")
     return None
 
 

@@ -4,8 +4,8 @@
 from pathlib import Path
 
 import pytest
-from ward import Ward, policy
 
+from tests.unit.warden.ward import Ward, policy
 from vmwarden.errors import ControlFailed
 from vmwarden.model.escalation import Escalation
 from vmwarden.rules.ruleset import NO_MANAGE, closed, intact
@@ -58,7 +58,7 @@ def test_a_policy_that_cannot_be_installed_leaves_the_vm_closed() -> None:
     def install(will: object) -> None:
         raise ControlFailed("there is no user backup on this VM")
 
-    ward.gate.install = install  # type: ignore[method-assign, assignment]
+    ward.gate.install = install
     ward.start()
     ward.round()
 
@@ -81,7 +81,7 @@ def test_the_gate_closes_before_anything_is_written() -> None:
         seen.append(ward.gate.passing())
         remember(escalation)
 
-    ward.state.remember = slow  # type: ignore[method-assign]
+    ward.state.remember = slow
     ward.clock.advance(21_000)
     ward.round(country="FR")
 
@@ -117,7 +117,7 @@ def test_a_renewal_without_an_answer_is_ended_when_the_verdict_turns() -> None:
         lease(milliseconds, guarded=guarded)
         raise ControlFailed("renewing the lease: no answer within 2 s")
 
-    ward.gate.lease = lost  # type: ignore[method-assign]
+    ward.gate.lease = lost
     ward.clock.advance(21_000)
     ward.warden.tick()
     ward.round(country="FR")

@@ -3,8 +3,8 @@
 
 import msgspec
 import pytest
-from ward import Ward, policy, statement
 
+from tests.unit.warden.ward import Ward, policy, statement
 from vmwarden.model.installed import Floors
 from vmwarden.model.message import RawStatement
 from vmwarden.model.policy import Place, PlaceEntry, Trust, TrustedHost

@@ -5,8 +5,8 @@ from typing import Any
 
 import msgspec
 import pytest
-from ward import Ward, policy, statement
 
+from tests.unit.warden.ward import Ward, policy, statement
 from vmwarden.errors import UntrustedInput
 from vmwarden.model.evidence import Evidence, Subject
 from vmwarden.model.message import Declared, RawStatement
