@@ -8,6 +8,7 @@ import pytest
 from tests.unit.warden.ward import Ward, policy
 from vmwarden.errors import ControlFailed
 from vmwarden.model.escalation import Escalation
+from vmwarden.model.policy import Policy
 from vmwarden.rules.ruleset import NO_MANAGE, closed, intact
 from vmwarden.store.layout import Layout
 from vmwarden.warden.memory import Memory
@@ -55,10 +56,10 @@ def test_the_boot_file_as_it_was_written_is_kept(tmp_path: Path) -> None:
 def test_a_policy_that_cannot_be_installed_leaves_the_vm_closed() -> None:
     ward = Ward()
 
-    def install(will: object) -> None:
+    def install(policy: Policy) -> None:
         raise ControlFailed("there is no user backup on this VM")
 
-    ward.gate.install = install
+    ward.gate.install = install  # type: ignore[method-assign]
     ward.start()
     ward.round()
 
@@ -81,7 +82,7 @@ def test_the_gate_closes_before_anything_is_written() -> None:
         seen.append(ward.gate.passing())
         remember(escalation)
 
-    ward.state.remember = slow
+    ward.state.remember = slow  # type: ignore[method-assign]
     ward.clock.advance(21_000)
     ward.round(country="FR")
 
@@ -117,7 +118,7 @@ def test_a_renewal_without_an_answer_is_ended_when_the_verdict_turns() -> None:
         lease(milliseconds, guarded=guarded)
         raise ControlFailed("renewing the lease: no answer within 2 s")
 
-    ward.gate.lease = lost
+    ward.gate.lease = lost  # type: ignore[method-assign]
     ward.clock.advance(21_000)
     ward.warden.tick()
     ward.round(country="FR")
