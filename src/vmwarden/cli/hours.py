@@ -120,9 +120,9 @@ def _instants(texts: "Sequence[str]") -> list[int]:
 
 
 def _read(path: Path, tzdata: "Tzdata") -> "IntervalsFile":
-    import importlib.util
+    from importlib.util import find_spec
 
-    missing = [name for name in ("ruamel", "jsonschema") if importlib.util.find_spec(name) is None]
+    missing = [name for name in ("vmwarden.owner", "ruamel", "jsonschema") if find_spec(name) is None]
     if missing:
         raise UsageError(f"{', '.join(missing)} is not installed: pip install 'vmwarden[owner]'")
     from vmwarden.owner import desk, intervals, yaml
