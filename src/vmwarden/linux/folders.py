@@ -34,6 +34,18 @@ def remove(path: Path) -> bool:
     return True
 
 
+def stands(path: Path) -> bool:
+    """Whether anything is there, a broken symbolic link included.  Raises FileUnavailable if nobody can tell:
+    a damaged file system must not look like an empty one."""
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise FileUnavailable(f"{path}: cannot look at it: {error.strerror}") from error
+    return True
+
+
 def files_in(folder: Path) -> tuple[Path, ...]:
     """Everything in folder that is no folder itself, sorted, links too.  Raises FileUnavailable."""
     try:

@@ -140,11 +140,8 @@ def armed(sight: Sight) -> bool:
     return sight.rules_on_disk if sight.floors.value is None else sight.floors.value.enforcing
 
 
-def judge(cells: Cells, *, utc_ms: int | None = None) -> Installed:
-    """The outcome for a settled state (vmwarden.rules.delivery.settle).  Never raises.
-
-    utc_ms: authenticated time, None = unknown; it only ever adds findings.
-    """
+def judge(cells: Cells) -> Installed:
+    """The outcome for a settled state (vmwarden.rules.delivery.settle).  Never raises."""
     sight = look(cells)
     pending = sight.pending.value
     on_trial = pending is not None and pending.document == sight.current.digest
@@ -180,16 +177,8 @@ def judge(cells: Cells, *, utc_ms: int | None = None) -> Installed:
         policy=policy,
         payload=document.payload,
         confirmed=confirmed,
-        findings=notes + _period(policy, utc_ms),
+        findings=notes,
     )
-
-
-def _period(policy: Policy, utc_ms: int | None) -> tuple[Finding, ...]:
-    try:
-        return trust.policy_findings(policy, utc_ms)
-    except UntrustedInput as error:
-        # apply refuses a date that no calendar has; one in force all the same stays in force
-        return (_finding("policy.period-unreadable", Answer.UNKNOWN, str(error)),)
 
 
 def _refusal(sight: Sight, *, on_trial: bool, guarded: bool, is_armed: bool) -> tuple[str, str] | None:

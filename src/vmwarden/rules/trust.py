@@ -168,15 +168,20 @@ def policy_findings(policy: Policy, utc_ms: int | None) -> tuple[Finding, ...]:
     """What is to be said of the period of a policy in force; it never changes an answer.
 
     policy.expires.month, .week, .day; policy.expired; policy.early (installed while the time was not
-    known, or the time has been corrected since); policy.time-unknown.  The texts stay the same from
-    turn to turn: each change of a finding is a record in the journal.
+    known, or the time has been corrected since); policy.time-unknown; policy.period-unreadable.
+    The texts stay the same from turn to turn: each change of a finding is a record in the journal.
     """
     until = f"valid until {policy.valid.until}"
     if utc_ms is None:
         return (_finding("policy.time-unknown", until, "no authenticated time"),)
-    if utc_ms < instant.milliseconds(policy.valid.from_):
+    try:
+        start, end = instant.milliseconds(policy.valid.from_), instant.milliseconds(policy.valid.until)
+    except Malformed as error:
+        # apply refuses a date that no calendar has; one in force all the same stays in force
+        return (Finding(id="policy.period-unreadable", answer=Answer.UNKNOWN, found=str(error)),)
+    if utc_ms < start:
         return (_finding("policy.early", f"valid from {policy.valid.from_}", "that has not begun"),)
-    left = instant.milliseconds(policy.valid.until) - utc_ms
+    left = end - utc_ms
     if left <= 0:
         return (_finding("policy.expired", until, "that is over"),)
     for finding_id, days in _WARNINGS:

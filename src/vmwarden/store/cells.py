@@ -124,4 +124,4 @@ def _read_once(layout: Layout) -> dict[Slot, Cell]:
 
 def _stands(layout: Layout, slot: Slot) -> bool:
     path = layout.path(slot)
-    return path.is_symlink() or path.exists()
+    return folders.stands(path)

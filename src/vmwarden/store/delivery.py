@@ -26,7 +26,7 @@ def settle(
 
     Raises FileUnavailable, and what closed_rules raises.  What is loaded is right all the same.
     """
-    if not layout.state.is_dir():
+    if not folders.stands(layout.state):
         return ()
     with cells.changing(layout):
         plan = delivery.settle(cells.read(layout), now, closed_rules=closed_rules)
@@ -122,7 +122,7 @@ def prepare_image(
     order: signed by the owners, needed while armed.  The warden should not be running: it would write anew.
     Raises UsageError while armed without order, what rules.delivery.purge raises, FileUnavailable.
     """
-    if not layout.state.is_dir():
+    if not folders.stands(layout.state):
         return ()
     with cells.changing(layout):
         state = cells.read(layout)

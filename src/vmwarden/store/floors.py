@@ -3,6 +3,7 @@
 
 import msgspec
 
+from vmwarden.linux import folders
 from vmwarden.model.installed import Put, Slot
 from vmwarden.rules import canonical
 from vmwarden.rules.installation import look
@@ -24,7 +25,7 @@ def raise_time_floor(layout: Layout, utc_ms: int, *, disk: Disk | None = None) -
     floor.  An owner mends them by applying a policy.
     Raises FileUnavailable.
     """
-    if not layout.state.is_dir():
+    if not folders.stands(layout.state):
         return False
     with cells.changing(layout):
         floors = look({Slot.FLOORS: cells.read_one(layout, Slot.FLOORS)}).floors.value

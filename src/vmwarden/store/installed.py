@@ -10,14 +10,14 @@ from vmwarden.store import cells
 from vmwarden.store.layout import Layout
 
 
-def load(layout: Layout, now: Moment, *, utc_ms: int | None = None) -> Installed:
+def load(layout: Layout, now: Moment) -> Installed:
     """The outcome for whatever lies on disk.  Never raises, writes nothing.
 
     The state is judged as it will be when it is settled: a trial that is over counts as reverted even
-    while the disk takes no writes.  utc_ms: authenticated time, None = unknown; it only adds findings.
+    while the disk takes no writes.
     """
     settled = settle(cells.read(layout), now, closed_rules=_unwritten)
-    return judge(settled.cells, utc_ms=utc_ms)
+    return judge(settled.cells)
 
 
 def _unwritten(policy: Policy) -> str:

@@ -4,7 +4,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from vmwarden.errors import JournalError
+from vmwarden.errors import JournalError, WorldError
 from vmwarden.model.control import JournalStatus
 from vmwarden.model.moment import Moment
 from vmwarden.model.posture import Posture
@@ -49,7 +49,7 @@ class Ledger:
             body = {**body, "withheld": withheld} if withheld else body
         try:
             self._journal.append(kind, body, now)
-        except JournalError as error:
+        except (JournalError, WorldError) as error:
             if self._ok:
                 self._say(f"the journal does not take records: {error}; nothing is opened until it does")
             self._ok = False
@@ -80,7 +80,7 @@ class Ledger:
         """Keep the signature over the journal as it stands: at boot and with every posture."""
         try:
             self._journal.checkpoint(now)
-        except JournalError:
+        except (JournalError, WorldError):
             pass  # record has said so, or will with its next record
 
     def note(self, now: Moment) -> str:

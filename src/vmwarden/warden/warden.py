@@ -137,7 +137,7 @@ class Warden:
         policy = self._in_force.policy
         if policy is not None:
             # the owner's signature says that this instant has passed
-            self._floor_ms = max(self._floor_ms, instant.milliseconds(policy.valid.from_))
+            self._floor_ms = max(self._floor_ms, _instant(policy.valid.from_, default=0))
         if self._in_force != before:
             self._begin_policy(before, policy)
         if self.enforcing:
@@ -236,7 +236,7 @@ class Warden:
     def _latest_floor_ms(self) -> int:
         """No stamp moves the floor beyond the policy's end: a trusted host's clock may be wrong."""
         policy = self._in_force.policy
-        return self._floor_ms if policy is None else instant.milliseconds(policy.valid.until)
+        return self._floor_ms if policy is None else _instant(policy.valid.until, default=self._floor_ms)
 
     # -- judging and acting ----------------------------------------------------------------------
 
@@ -560,3 +560,11 @@ class Warden:
     def checkpoint(self) -> str:
         """A signed note over the journal as it stands.  Raises JournalError."""
         return self._ledger.note(self._clock.now())
+
+
+def _instant(text: str, *, default: int) -> int:
+    """A bound of a policy's period; default for a date that no calendar has (policy.period-unreadable)."""
+    try:
+        return instant.milliseconds(text)
+    except UntrustedInput:
+        return default

@@ -11,6 +11,7 @@ from vmwarden.model.policy import Valid
 from vmwarden.model.verdict import Answer
 from vmwarden.rules import canonical
 from vmwarden.rules.installation import judge
+from vmwarden.rules.trust import policy_findings
 from vmwarden.testing.owners import owners, signed_policy
 from vmwarden.testing.state import (
     confirmed,
@@ -190,7 +191,7 @@ CASES = (
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.title)
 def test_outcome_of_every_state(case: Case) -> None:
-    found = judge(case.state, utc_ms=UTC_MS)
+    found = judge(case.state)
     assert found.outcome is case.outcome
     assert sorted(f.id for f in found.findings if f.answer is not Answer.ALLOW) == sorted(case.findings)
     assert tuple(f.id for f in found.findings if f.answer is Answer.ALLOW) == case.infos
@@ -205,12 +206,14 @@ def test_closed_says_why_first_and_as_a_deny() -> None:
 
 
 def test_expired_in_force_stays_in_force_and_says_so() -> None:
-    found = judge(confirmed(ENFORCE), utc_ms=1_830_000_000_000)
+    found = judge(confirmed(ENFORCE))
     assert found.outcome is Outcome.ENFORCE
-    assert [f.id for f in found.findings] == ["policy.expired"]
+    assert found.policy is not None
+    assert [f.id for f in policy_findings(found.policy, 1_830_000_000_000)] == ["policy.expired"]
 
 
 def test_a_date_that_no_calendar_has_closes_nothing() -> None:
     odd = msgspec.structs.replace(ENFORCE, valid=Valid(from_="2026-02-31T00:00Z", until="2027-11-01T00:00Z"))
-    found = judge(confirmed(odd), utc_ms=UTC_MS)
-    assert (found.outcome, [f.id for f in found.findings]) == (Outcome.ENFORCE, ["policy.period-unreadable"])
+    found = judge(confirmed(odd))
+    assert found.outcome is Outcome.ENFORCE
+    assert [f.id for f in policy_findings(odd, UTC_MS)] == ["policy.period-unreadable"]
