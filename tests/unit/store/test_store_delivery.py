@@ -180,7 +180,7 @@ def test_renewing_keeps_the_name_and_the_policy(layout: Layout) -> None:
     assert (second.vm, second.generation) == (VM, 2)
     assert second.key != first.key
     assert essence(load(layout, NOW)) == (Outcome.ENFORCE, FIVE, True, True)
-        assert load(layout, NOW).findings == ()
+    assert load(layout, NOW).findings == ()
     with pytest.raises(UsageError, match="above 2"):
         enrolment_file.renew(layout, generation=2)
     assert enrolment_file.renew(layout, generation=9).generation == 9
