@@ -62,7 +62,7 @@ def test_any_bytes_in_any_files_give_findings_and_no_error(
     broken = state | {
         slot: data.draw(damaged(state.get(slot))) for slot in data.draw(st.sets(st.sampled_from(READ)))
     }
-    found = judge(settle(broken, moment, closed_rules=closed_rules).cells, utc_ms=moment.utc_ms)
+    found = judge(settle(broken, moment, closed_rules=closed_rules).cells)
     if found.outcome is Outcome.CLOSED:
         assert found.policy is None
         assert any(f.answer is Answer.DENY for f in found.findings)
