@@ -132,4 +132,3 @@ def test_leaving_anything_out_is_told_or_fine(path: tuple[Any, ...]) -> None:
     del copy[path[-1]]
     report = _lint(msgspec.json.encode(_with(GOOD, path[:-1], copy)))
     _well_told(report)
-
