@@ -18,14 +18,14 @@ What is different from the first layer, and why:
   or a macvlan child sends to the same port is not ours.
 - On the way out the protocol that a packet claims must be the EtherType in its frame.  A packet socket says
   what it likes about its frames: one that calls itself ARP must not carry IP.
-- Only a packet whose transport header was found and is in it passes by port: a later fragment has none, and
-  IPv6 extension headers are walked by the kernel.  There is no connection tracking here.
+- Only a packet that has a transport header passes by port: later fragments are dropped first, and IPv6
+  extension headers are walked by the kernel.  There is no connection tracking here to put them together.
 """
 
 from collections.abc import Mapping
 
 from vmwarden.model.policy import Policy
-from vmwarden.rules.passing import REPLIES, always, chain, link, scopes, too_big
+from vmwarden.rules.passing import LATER_FRAGMENTS, REPLIES, always, chain, link, scopes, too_big
 from vmwarden.rules.sha2 import sha256
 
 TABLE = "vmwarden"
@@ -107,9 +107,10 @@ def _chains(policy: Policy, users: Mapping[str, int]) -> dict[str, list[str]]:
         "scopes_out": scopes_out,
         "local_in": [f"meta protocol @{GUARDED_SET} jump scopes_in", *into, *too_big(policy)],
         "local_out": [f"meta protocol @{GUARDED_SET} jump scopes_out", *out],
-        "true_out": [*link_out, "fib saddr type local jump local_out"],
+        "true_out": [*LATER_FRAGMENTS, *link_out, "fib saddr type local jump local_out"],
         JUDGES["in"]: [
             "meta protocol arp accept",
+            *LATER_FRAGMENTS,
             *link_in,
             "fib daddr type local jump local_in",
             *_NEIGHBOURS,

@@ -25,6 +25,9 @@ _LINK = (
     "icmpv6 type 130-132 ip6 hoplimit 1 accept",
     "icmpv6 type 143 ip6 hoplimit 1 accept",
 )
+#: A later fragment has no transport header, but on Linux 6.18 nft reads ports and flags out of an IPv4 one
+#: all the same, from whatever its sender put there.  Before everything that passes by port.
+LATER_FRAGMENTS = ("ip frag-off & 0x1fff != 0 counter drop", "frag frag-off != 0 counter drop")
 #: a reply of TCP has ACK, or is a bare RST: nobody can begin a flow against its direction
 REPLIES = ("tcp flags & ack == ack accept", "tcp flags & (syn | rst) == rst accept")
 

@@ -23,7 +23,7 @@ import re
 from collections.abc import Mapping
 
 from vmwarden.model.policy import Policy
-from vmwarden.rules.passing import REPLIES, always, chain, link, scopes, too_big
+from vmwarden.rules.passing import LATER_FRAGMENTS, REPLIES, always, chain, link, scopes, too_big
 from vmwarden.rules.sha2 import sha256
 
 TABLE = "vmwarden"
@@ -107,8 +107,8 @@ def _body(policy: Policy, users: Mapping[str, int]) -> list[str]:
     lease = f"meta mark & {OPEN_BIT:#010x} == {OPEN_BIT:#010x} {_CLEAR} accept"
     guarded = f"meta mark & {GUARDED_BIT:#010x} == {GUARDED_BIT:#010x} {_CLEAR} jump scopes_"
     judged = {
-        "in": [lease, "iif lo accept", guarded + "in", *into],
-        "out": [lease, "oif lo accept", guarded + "out", *out],
+        "in": [lease, "iif lo accept", *LATER_FRAGMENTS, guarded + "in", *into],
+        "out": [lease, "oif lo accept", *LATER_FRAGMENTS, guarded + "out", *out],
         "forward": [lease],
     }
     for suffix, hook in HOOKS.items():
@@ -140,8 +140,8 @@ def intact(text: str) -> bool:
 def _shut() -> str:
     lines = []
     for suffix, rules in (
-        ("in", ("iif lo accept", *_LINK_IN)),
-        ("out", ("oif lo accept", *_LINK_OUT)),
+        ("in", ("iif lo accept", *LATER_FRAGMENTS, *_LINK_IN)),
+        ("out", ("oif lo accept", *LATER_FRAGMENTS, *_LINK_OUT)),
         ("forward", ()),
     ):
         hook = f"type filter hook {HOOKS[suffix]} priority {JUDGE_PRIORITY}; policy drop;"
