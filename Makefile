@@ -48,6 +48,10 @@ run: setup ## guard the machine it is on, in observe mode, until Ctrl-C (SECONDS
 install: setup ## install on this machine (DESTDIR=… for an image)
 	@tools/install.sh $(if $(DESTDIR),--destdir $(DESTDIR))
 
+.PHONY: uninstall
+uninstall: ## undo install (DESTDIR=… for an image); refuses while armed
+	@tools/uninstall.sh $(if $(DESTDIR),--destdir $(DESTDIR))
+
 # -- proving ----------------------------------------------------------------------------------------
 
 PYTEST := .venv/bin/python -m pytest -q --timeout 600
