@@ -10,10 +10,9 @@ Paired rounds: each round times a batch of decisions and a batch of the baseline
 changes.  The baseline is reading the same 25 pieces from their canonical bytes, which the warden has to
 do anyway; the ratio says what is the machine's and what is ours.
 
-    python -m benchmarks.decision --rounds 200
+    python -m benchmarks --only decision --rounds 200
 """
 
-import argparse
 import itertools
 import random
 import time
@@ -169,15 +168,3 @@ def _batch_us(what: Callable[[], object]) -> float:
     for _ in range(BATCH):
         what()
     return (time.thread_time_ns() - began) / BATCH / 1000
-
-
-def main() -> None:
-    """Print the figures."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--rounds", type=int, default=200, help="paired rounds")
-    for figure in run(parser.parse_args().rounds):
-        print(f"{figure.name}: {figure.value:.2f} {figure.unit} {figure.budget}  {figure.detail}")
-
-
-if __name__ == "__main__":
-    main()

@@ -7,11 +7,9 @@ round trip contains what real ones contain: two packets and two wake-ups.  Besid
 budget, the round trip of two processes on one CPU, at its undisturbed tenth percentile: no idle CPU to
 wake, so nearly all of it is the stack, and the difference is the CPU time of two packets through the gate.
 
-    python -m benchmarks.gate_overhead --rounds 40     (root)
+    python -m benchmarks --only gate_overhead --rounds 40     (root)
 """
 
-import argparse
-import json
 import multiprocessing
 import os
 import random
@@ -20,7 +18,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from benchmarks.figure import Figure, Interval, median_interval
 from vmwarden.controls.gate import NftGate
@@ -248,22 +246,3 @@ def _cpus() -> tuple[int, int]:
     """(the server's, the client's); the same where there is only one."""
     allowed = sorted(os.sched_getaffinity(0))
     return allowed[0], allowed[-1]
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--rounds", type=int, default=40, help="paired rounds (default 40)")
-    figures = run(parser.parse_args().rounds)
-    print(json.dumps([asdict(figure) for figure in figures], indent=1))
-    for figure in figures:
-        kept = {True: "within", False: "MISSED", None: ""}[figure.within]
-        print(
-            f"{figure.name:62} {figure.value:8.3f} {figure.unit:6} {figure.budget:8} {kept:7} {figure.detail}"
-        )
-    return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

@@ -9,19 +9,16 @@ decision, the lease's end, and the packet's way.  On one emulated CPU nothing el
 decides (it has priority), so in many rounds no packet comes after the answer at all: they count as 0.  The
 upper bound beside it is when the console says so: after the gate is closed and the journal is written.
 
-    python -m benchmarks.guest_reaction --rounds 12     (root, QEMU)
+    python -m benchmarks --only guest_reaction --rounds 12     (root, QEMU)
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import math
 import os
 import statistics
 import tempfile
 import time
-from dataclasses import asdict
 from pathlib import Path
 
 from benchmarks.figure import Figure
@@ -129,17 +126,3 @@ def _cpu(vm: Warded, programs: tuple[int, int]) -> tuple[float, float]:
     """Seconds that each has run so far: the first field of /proc/PID/schedstat, in nanoseconds."""
     warden, watcher = (int(vm.guest.get(f"/proc/{pid}/schedstat").split()[0]) / 1e9 for pid in programs)
     return warden, watcher
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--rounds", type=int, default=12, help="default 12")
-    figures = run(parser.parse_args().rounds)
-    print(json.dumps([asdict(figure) for figure in figures], indent=1))
-    return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

@@ -10,10 +10,9 @@ zoneinfo's local reading at one minute of each of the next 24 hours.  The baseli
 local reading at each of its minutes divided by 60: one reading an hour, which finds changes on full hours
 only.
 
-    python -m benchmarks.hours --rounds 200
+    python -m benchmarks --only hours --rounds 200
 """
 
-import argparse
 import random
 import time
 from collections.abc import Callable
@@ -147,15 +146,3 @@ def _timed_us(what: Callable[[], object], batch: int) -> float:
     for _ in range(batch):
         what()
     return (time.perf_counter_ns() - began) / batch / 1000
-
-
-def main() -> None:
-    """Print the figures."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--rounds", type=int, default=200, help="paired rounds")
-    for figure in run(parser.parse_args().rounds):
-        print(f"{figure.name}: {figure.value:.2f} {figure.unit} {figure.budget}  {figure.detail}")
-
-
-if __name__ == "__main__":
-    main()

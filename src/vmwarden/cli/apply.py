@@ -5,7 +5,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vmwarden.cli.render import emit, json_option
+from vmwarden.cli.render import emit, json_option, root_option
 from vmwarden.errors import Expired, UsageError
 from vmwarden.model.installed import Change
 from vmwarden.model.moment import Moment
@@ -37,17 +37,6 @@ def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     json_option(confirm)
     root_option(confirm)
     confirm.set_defaults(run=_confirm)
-
-
-def root_option(parser: argparse.ArgumentParser) -> None:
-    """--root, for commands that change the state."""
-    parser.add_argument(
-        "--root",
-        type=Path,
-        default=Path("/"),
-        metavar="DIR",
-        help="keep vmwarden's files below DIR (for images and tests)",
-    )
 
 
 def report(args: argparse.Namespace, schema: str, changes: tuple[Change, ...], *, informed: bool) -> None:

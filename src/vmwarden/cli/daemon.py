@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from vmwarden.cli.render import emit, json_option, printable, table
+from vmwarden.cli.render import emit, json_option, printable, root_option, table
 from vmwarden.errors import BugError, UsageError, WorldError
 from vmwarden.model.control import Request, Status
 from vmwarden.model.posture import Posture
@@ -32,40 +32,30 @@ def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     )
     run.add_argument("--user", default="vmwarden", help="user that the watcher becomes (default vmwarden)")
     run.add_argument("--for", dest="duration", default="", help="stop after this time, like 60s (for trials)")
-    _root_option(run)
+    root_option(run)
     run.set_defaults(run=_run)
 
     watcher = commands.add_parser("watcher", help="the watcher: gather evidence for a running warden")
     watcher.add_argument("--user", default="vmwarden", help="user to become (default vmwarden)")
     watcher.add_argument("--with-parent", action="store_true", help="end when the parent process ends")
-    _root_option(watcher)
+    root_option(watcher)
     watcher.set_defaults(run=_watcher)
 
     status = commands.add_parser("status", help="how things are: posture, verdict, policy, last verified")
     json_option(status)
-    _root_option(status)
+    root_option(status)
     status.set_defaults(run=_status)
 
     explain = commands.add_parser("explain", help="why: every finding, and what would happen next")
     json_option(explain)
-    _root_option(explain)
+    root_option(explain)
     explain.set_defaults(run=_explain)
 
     boot = commands.add_parser("boot-check", help="wait, with a bound, for the verdict of this boot")
     boot.add_argument("--bound", default="30s", help="longest wait, like 30s (default; at most 55s)")
     json_option(boot)
-    _root_option(boot)
+    root_option(boot)
     boot.set_defaults(run=_boot_check)
-
-
-def _root_option(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--root",
-        type=Path,
-        default=Path("/"),
-        metavar="DIR",
-        help="keep vmwarden's own files below DIR (for trials and images)",
-    )
 
 
 def _run(args: argparse.Namespace) -> int:

@@ -5,8 +5,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from vmwarden.cli.apply import report, root_option
-from vmwarden.cli.render import emit, json_option
+from vmwarden.cli.apply import report
+from vmwarden.cli.render import emit, json_option, root_option
 from vmwarden.errors import UsageError
 from vmwarden.model.signed import SignedDocument
 

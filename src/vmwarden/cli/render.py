@@ -4,6 +4,7 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import msgspec
 
@@ -11,6 +12,17 @@ import msgspec
 def json_option(parser: argparse.ArgumentParser) -> None:
     """Every command has --json: one document on standard output, with a "schema" tag."""
     parser.add_argument("--json", action="store_true", help="print one JSON document instead of text")
+
+
+def root_option(parser: argparse.ArgumentParser) -> None:
+    """--root, for commands that read or change vmwarden's own files."""
+    parser.add_argument(
+        "--root",
+        type=Path,
+        default=Path("/"),
+        metavar="DIR",
+        help="keep vmwarden's own files below DIR (for trials and images)",
+    )
 
 
 def table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
