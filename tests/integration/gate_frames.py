@@ -54,7 +54,10 @@ class Ear:
                 return True
         return False
 
-    def close(self) -> None:
+    def __enter__(self) -> "Ear":
+        return self
+
+    def __exit__(self, *_: object) -> None:
         self._socket.close()
 
 

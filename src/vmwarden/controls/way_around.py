@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from vmwarden.errors import ControlFailed
 from vmwarden.linux import bpf, sockets_in_use
-from vmwarden.linux.rtnetlink import Filter, Links
-from vmwarden.model.link import GoneUplink, Link, Uplink
+from vmwarden.linux.rtnetlink import Links
+from vmwarden.model.link import GoneUplink, Uplink
 from vmwarden.model.verdict import Answer, Finding
 
 _SOURCE = "gate"
@@ -40,7 +40,7 @@ class WayAround:
         watched = {uplink.index: uplink.name for uplink in uplinks}
         findings = [_found("gate.around.ungated", name, reason) for name, reason in (ungated or {}).items()]
         findings += (_gone(each) for each in gone)
-        for what in (self._xdp, self._tc, self._tcx, self._af_xdp):
+        for what in (self._xdp, self._tc, self._af_xdp):
             findings += _readable(what, watched)
         return tuple(findings)
 
@@ -63,18 +63,18 @@ class WayAround:
                 yield _found("gate.around.xdp", link.name, f"XDP program {programs}")
 
     def _tc(self, watched: Mapping[int, str]) -> Iterator[Finding]:
-        filters = self._devices().filters()
-        names = {link.index: link for link in self._devices().all()} if filters else {}
-        for each in filters:
-            if each.index in watched or _passes_egress(each):
-                name = names[each.index].name if each.index in names else f"device {each.index}"
-                yield _found("gate.around.tc", name, f"{each.kind} filter at {each.direction}")
-
-    def _tcx(self, watched: Mapping[int, str]) -> Iterator[Finding]:
-        for link in self._devices().all():
-            for direction, count in _tcx_of(link).items():
-                if link.index in watched or direction == "egress":
-                    yield _found("gate.around.tc", link.name, f"{count} tcx program(s) at {direction}")
+        # What is redirected to an uplink by a filter of any device is not judged there: neither what was on
+        # its way out nor what was on its way in (measured on 6.18).
+        links = {link.index: link.name for link in self._devices().all()}
+        hanging: dict[int, list[str]] = {}
+        for each in self._devices().filters():
+            if each.index in watched or each.redirects:
+                hanging.setdefault(each.index, []).append(f"{each.kind} filter at {each.direction}")
+        for index in links:
+            for direction, count in bpf.tcx(index).items():
+                hanging.setdefault(index, []).append(f"{count} tcx program(s) at {direction}")
+        for index, found in sorted(hanging.items()):
+            yield _found("gate.around.tc", links.get(index, f"device {index}"), ", ".join(found))
 
     def _af_xdp(self, _: Mapping[int, str]) -> Iterator[Finding]:
         count = sockets_in_use.af_xdp()
@@ -85,16 +85,6 @@ class WayAround:
         if self._links is None:
             self._links = Links()
         return self._links
-
-
-def _passes_egress(each: Filter) -> bool:
-    # What a filter on the way out redirects is marked by the kernel as judged, and passes the hook of the
-    # device that it is sent to (nf_skip_egress).  What one on the way in redirects is judged there.
-    return each.direction == "egress" and each.redirects
-
-
-def _tcx_of(link: Link) -> dict[str, int]:
-    return bpf.tcx(link.index)
 
 
 def _readable(
