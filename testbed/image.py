@@ -146,11 +146,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python3 -m testbed.image", description="Build the test bed's image."
     )
+    parser.add_argument(
+        "--kernel", type=Kernel, choices=list(Kernel), default=Kernel.CLOUD, help="flavour of Debian's kernel"
+    )
     parser.add_argument("--prune", action="store_true", help="then remove the images of other recipes")
     wanted = parser.parse_args(arguments)
     started = time.monotonic()
     try:
-        image = ensure_image(say=lambda line: print(line, flush=True))
+        image = ensure_image(Recipe(kernel=wanted.kernel), say=lambda line: print(line, flush=True))
         if wanted.prune:
             _prune(image)
     except BedError as problem:

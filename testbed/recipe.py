@@ -17,9 +17,15 @@ FINGERPRINT_DIGITS = 16
 
 
 class Kernel(StrEnum):
-    """Flavour of Debian's kernel: the middle of ``linux-image-FLAVOUR-amd64``."""
+    """Flavour of Debian's kernel."""
 
     CLOUD = "cloud"
+    GENERIC = "generic"
+
+    @property
+    def package(self) -> str:
+        """The package that depends on the newest one of this flavour."""
+        return "linux-image-amd64" if self is Kernel.GENERIC else f"linux-image-{self}-amd64"
 
 
 @dataclass(frozen=True)
@@ -75,6 +81,7 @@ class Recipe:
         "nft_reject_inet",
         "nft_reject_netdev",
         "nft_fib_inet",
+        "nft_fib_netdev",
         "nft_log",
         "nf_log_syslog",
         "nft_quota",
@@ -98,6 +105,10 @@ class Recipe:
         "bridge",
         "bonding",
         "macvlan",
+        "8021q",
+        "sch_ingress",
+        "cls_u32",
+        "act_mirred",
         "tun",
         "loop",
     )

@@ -64,7 +64,7 @@ def debootstrap(recipe: Recipe, tree: Path) -> None:
             *mirror,
         ],
         timeout=_DEBOOTSTRAP_LIMIT,
-        env={"TESTBED_KERNEL": f"linux-image-{recipe.kernel}-amd64"},
+        env={"TESTBED_KERNEL": recipe.kernel.package},
     )
 
 
