@@ -50,5 +50,5 @@ def uids(names: Iterable[str]) -> dict[str, int]:
     return dict.fromkeys(names, PROBER_UID)
 
 
-def nft_gate() -> NftGate:
-    return NftGate(uids)
+def nft_gate(*, lasting: bool = True) -> NftGate:
+    return NftGate(uids, lasting_tables=lasting)

@@ -35,7 +35,7 @@ def test_the_generation_after_the_largest_is_one() -> None:
 )
 def test_a_change_between_renewals_is_noticed(network: Lan, change: str, renewals: int) -> None:
     with network.vm.entered():
-        gate = nft_gate()
+        gate = nft_gate(lasting=False)
         gate.install(gate_policy())
         gate.lease(5000)
         assert gate.installed()

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The gate and the rest of the machine: traces, other tables, other wardens, kernels with less."""
 
+import select
 import subprocess
 import sys
 import time
@@ -18,6 +19,7 @@ from vmwarden.linux.nfnetlink import Connection, NetlinkRefused
 from vmwarden.model.policy import FlowIn, Manage
 from vmwarden.rules.ruleset import ALIVE_TABLE, NO_MANAGE, TABLE, closed, exchanged
 from vmwarden.testing.network import PEER, VM, Lan
+from vmwarden.testing.traffic import Traffic
 
 pytestmark = pytest.mark.root
 
@@ -86,22 +88,22 @@ def test_the_boot_file_takes_the_place_of_whatever_the_table_held(network: Lan) 
         assert "chain left" not in network.vm.ruleset()
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        "insert rule inet vmwarden judge_in accept",
-        "add rule inet vmwarden scopes_in accept",
-        "flush chain inet vmwarden judge_out",
-        "add chain inet vmwarden more { type filter hook input priority 0; policy accept; }",
-        "chain inet vmwarden judge_in { policy accept; }",
-        "add set inet vmwarden more { type ipv4_addr; }",
-        "delete table inet vmwarden",
-        "flush ruleset",
-    ],
+CHANGES = (
+    "insert rule inet vmwarden judge_in accept",
+    "add rule inet vmwarden scopes_in accept",
+    "flush chain inet vmwarden judge_out",
+    "add chain inet vmwarden more { type filter hook input priority 0; policy accept; }",
+    "chain inet vmwarden judge_in { policy accept; }",
+    "add set inet vmwarden more { type ipv4_addr; }",
+    "delete table inet vmwarden",
+    "flush ruleset",
 )
+
+
+@pytest.mark.parametrize("change", CHANGES)
 def test_every_change_by_others_is_noticed_and_mended(network: Lan, change: str) -> None:
     with network.vm.entered():
-        gate = nft_gate()
+        gate = nft_gate(lasting=False)
         gate.install(gate_policy())
         good = network.vm.run("nft", "-s", "list", "table", "inet", TABLE).stdout
         assert gate.installed()
@@ -111,6 +113,98 @@ def test_every_change_by_others_is_noticed_and_mended(network: Lan, change: str)
         gate.install(gate_policy())
         assert gate.installed()
         assert network.vm.run("nft", "-s", "list", "table", "inet", TABLE).stdout == good
+
+
+def lasting_gate() -> NftGate:
+    gate = nft_gate()
+    if not gate.capabilities().persist:
+        pytest.skip("this kernel has no such device: tables that last (Linux 6.9)")
+    return gate
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_where_tables_last_nobody_else_changes_them(network: Lan, change: str) -> None:
+    with network.vm.entered():
+        gate = lasting_gate()
+        gate.install(gate_policy())
+        tables = ("list", "table", "inet", TABLE)
+        good = network.vm.run("nft", "-s", *tables).stdout
+        refused = network.vm.run("nft", change, check=False).returncode != 0
+        assert refused or change == "flush ruleset"  # a flush passes by what belongs to others
+        assert gate.installed()
+        assert network.vm.run("nft", "-s", *tables).stdout == good
+        assert not probe.udp(network.peer, network.vm, VM, 9000)
+
+
+def test_lasting_rules_stay_when_their_warden_goes_and_the_next_one_takes_them(network: Lan) -> None:
+    with network.vm.entered():
+        first = lasting_gate()
+        first.install(gate_policy())
+        handle = network.vm.run("nft", "-a", "list", "table", "inet", TABLE).stdout.splitlines()[0]
+        first.close()
+        assert not probe.udp(network.peer, network.vm, VM, 9000)
+        second = nft_gate()
+        second.install(gate_policy(more_scopes=3))
+        assert second.installed()
+        assert "flags owner" in network.vm.ruleset()
+        # the table was never away: it is the same one, with other rules
+        assert handle.split()[-1] in network.vm.run("nft", "-a", "list", "ruleset").stdout
+        assert nft.BRIDGE_TABLE not in network.vm.ruleset()
+
+
+def test_the_boot_files_table_is_closed_while_a_lasting_one_takes_its_place(network: Lan) -> None:
+    with network.vm.entered():
+        nft.load(closed(gate_policy(), users=uids(["prober"])))
+        traffic = Traffic(tick_s=0.0002)
+        flows = [
+            traffic.udp("udp in", network.peer, network.vm, to=VM, port=9100),
+            traffic.udp("udp out", network.vm, network.peer, to=PEER, port=9100),
+            traffic.udp("udp through", network.behind, network.peer, to=PEER, port=9102),
+        ]
+        with traffic.running():
+            gate = lasting_gate()
+            gate.install(gate_policy())
+            time.sleep(0.1)
+        assert [(flow.name, flow.received) for flow in flows] == [(flow.name, 0) for flow in flows]
+        assert all(flow.sent + flow.refused > 300 for flow in flows)
+        assert nft.BRIDGE_TABLE not in network.vm.ruleset()
+        traffic.close()
+
+
+def test_another_version_of_the_table_gives_way(network: Lan) -> None:
+    """Sets of another type and chains at other places cannot be exchanged."""
+    with network.vm.entered():
+        connection = Connection()
+        nft.make_lasting(connection, TABLE)
+        connection.close()
+        for change in (
+            f"add set inet {TABLE} lease {{ type ipv4_addr; }}",
+            f"add chain inet {TABLE} judge_in {{ type filter hook prerouting priority 5; policy accept; }}",
+            f"add chain inet {TABLE} old {{ type filter hook output priority 7; policy drop; }}",
+        ):
+            network.vm.run("nft", change)
+        gate = lasting_gate()
+        gate.install(gate_policy())
+        assert gate.installed()
+        assert "old" not in network.vm.ruleset()
+        gate.lease(5000)
+        assert probe.udp(network.peer, network.vm, VM, 9000)
+
+
+def test_the_gate_hears_what_others_do_and_not_what_it_does_itself(network: Lan) -> None:
+    with network.vm.entered():
+        gate = nft_gate(lasting=False)
+        gate.install(gate_policy())
+        gate.heard()
+        gate.lease(5000)
+        gate.flush()
+        assert not gate.heard().touched
+        network.vm.run("nft", "add table inet other")
+        assert not gate.heard().touched
+        network.vm.run("nft", "flush ruleset")
+        assert select.select(gate.filenos(), (), (), 1)[0], "it wakes whoever waits"
+        assert gate.heard().touched
+        assert not gate.heard().touched
 
 
 def test_counters_and_leases_are_no_change(network: Lan) -> None:

@@ -2,31 +2,52 @@
 """The gate in nf_tables (ports.gate.Gate): table inet vmwarden drops, inet vmwarden_alive permits.
 
 The first is static, made of vmwarden.rules.ruleset, and stays when the warden goes.  The second belongs
-to this process's netlink socket, where the kernel can do that, and goes with it, however it ends.
+to this process's netlink socket, where the kernel can do that, and goes with it, however it ends.  Behind
+both stands a second layer at the devices, whose lease is renewed and ended in the same transactions.
 """
 
 import errno
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from vmwarden.errors import BugError, CommandFailed, ControlFailed
 from vmwarden.linux import accounts, nft
-from vmwarden.linux.nfnetlink import Connection, NetlinkRefused
+from vmwarden.linux.nfnetlink import Connection, Message, NetlinkRefused
+from vmwarden.linux.nft_events import RulesetEvents
+from vmwarden.linux.static_rules import StaticRules
+from vmwarden.model.link import Uplink
 from vmwarden.model.policy import Policy
-from vmwarden.ports.gate import LONGEST_LEASE_MS, SHORTEST_LEASE_MS
-from vmwarden.rules.ruleset import ALIVE_TABLE, TABLE, closed, exchanged, fingerprint
+from vmwarden.model.verdict import Answer, Finding
+from vmwarden.ports.gate import LONGEST_LEASE_MS, SHORTEST_LEASE_MS, Heard
+from vmwarden.ports.second_layer import Around, SecondLayer
+from vmwarden.rules.ruleset import ALIVE_TABLE, TABLE, closed, fingerprint
+
+#: ways around that end when their device is switched off
+_END_WITH_LINK = frozenset(("gate.around.xdp", "gate.around.tc", "gate.around.af-xdp"))
 
 
 @dataclass(frozen=True, slots=True)
 class GateCapabilities:
-    """What this kernel gives.  owner: the gate closes with the warden's death; else when the lease lapses."""
+    """What this kernel gives, as it was tried.
+
+    owner: the gate closes with the warden's death; else when the lease lapses.
+    persist: nobody else can delete the closed rules; else they are put back.
+    """
 
     owner: bool
+    persist: bool
 
     @property
     def on_death(self) -> str:
         """For status: when the network closes if the warden dies."""
         return "at once" if self.owner else "when the lease lapses (the kernel has no owner tables)"
+
+    @property
+    def on_flush(self) -> str:
+        """For status: what becomes of the rules if somebody else deletes them."""
+        return (
+            "they stay" if self.persist else "put back when the kernel tells of it (no lasting owner tables)"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +77,15 @@ class _Made:
     permit: str
 
 
+@dataclass(frozen=True, slots=True)
+class _Standing:
+    """Which of our tables are as we have made them.  second: also if there is to be none."""
+
+    rules: bool = False
+    permit: bool = False
+    second: bool = False
+
+
 def uids_of(policy: Policy) -> dict[str, int]:
     """What rules.ruleset.closed needs as users.  Raises ControlFailed for a user this VM does not have."""
     return accounts.uids(service.as_ for service in policy.reach)
@@ -69,79 +99,164 @@ class NftGate:
         self,
         uids: Callable[[Iterable[str]], Mapping[str, int]] = accounts.uids,
         *,
+        second: SecondLayer[Message] | None = None,
+        around: Around | None = None,
         owner_tables: bool = True,
+        lasting_tables: bool = True,
     ) -> None:
         """uids: the uid of each user of this VM; raises ControlFailed for one that it does not have.
 
-        owner_tables: False does as on a kernel that has none (before Linux 5.12).
+        second: the layer at the devices; around: who looks for ways around both.
+        owner_tables: False does as on a kernel that has none (before Linux 5.12).  lasting_tables: False does
+        as on one where they go with their owner always (before 6.9).
         """
         self._uids = uids
+        self._second = second
+        self._around = around
         self._owner_tables = owner_tables
+        self._lasting_tables = owner_tables and lasting_tables
         self._connection: Connection | None = None
+        self._events: RulesetEvents | None = None
+        self._rules: StaticRules | None = None
         self._capabilities: GateCapabilities | None = None
         self._made: _Made | None = None
-        #: the generation of the rules at which both tables were last found as made.  Reading the tables takes
+        #: why the second layer could not be put in place; "" = it stands, or there is to be none
+        self._second_failed = ""
+        #: the generation of the rules at which all tables were last found as made.  Reading the tables takes
         #: 1 to 3 ms of CPU, asking for the generation 0.01: the warden looks with every tick.
         self._found_at: int | None = None
+        self._cut: dict[int, Uplink] = {}
 
     def capabilities(self) -> GateCapabilities:
         """Tried once, on this kernel; leaves nothing behind.  Raises ControlFailed."""
         if self._capabilities is None:
+            connection = self._connected()
             self._capabilities = GateCapabilities(
-                owner=self._owner_tables and nft.owner_flag(self._connected())
+                owner=self._owner_tables and nft.owner_works(connection),
+                persist=self._lasting_tables and nft.persist_works(connection),
             )
         return self._capabilities
 
     def install(self, policy: Policy) -> None:
         users = self._uids(service.as_ for service in policy.reach)
         wanted = fingerprint(policy, users=users)
-        connection = self._connected()
-        rules, permit = self._standing()
-        if rules and permit and self._made is not None and self._made.fingerprint == wanted:
-            return
-        text = exchanged(policy, users=users) if rules else closed(policy, users=users)
-        self._put(connection, text, permit=permit, named=wanted)
+        standing = self._standing()
+        same = self._made is not None and self._made.fingerprint == wanted
+        if not (standing.rules and standing.permit and same):
+            self._put(closed(policy, users=users), standing, named=wanted)
+        if self._second is not None:
+            try:
+                self._second.install(policy)
+            except ControlFailed as error:
+                # the first layer stands, and the second never stands instead of it
+                self._second_failed = str(error)
+            else:
+                self._second_failed = ""
+        self._found_at = None
 
     def restore(self, rules: str) -> None:
-        _, permit = self._standing()
-        self._put(self._connected(), rules, permit=permit, named="")
+        self._put(rules, self._standing(), named="")
+        if self._second is not None and not self._second.installed():
+            self._second_failed = "there is no policy that says what passes it"
 
     def lease(self, milliseconds: int, *, guarded: bool = False) -> None:
         if milliseconds > LONGEST_LEASE_MS:
             raise BugError(f"a lease of {milliseconds} ms: at most {LONGEST_LEASE_MS}")
         if milliseconds < SHORTEST_LEASE_MS:
             self.flush()
-        else:
-            connection, found_at = self._installed(), self._found_at
-            self._found_at = None
-            nft.renew(connection, milliseconds, guarded=guarded)
-            if found_at is not None:
-                # a renewal always adds an element, so it is one transaction; anybody else's is one too many
-                self._found_at = nft.following(found_at)
+            return
+        second = self._second_layer()
+        self._commit(
+            nft.renewal(milliseconds, guarded=guarded),
+            second.renewal(milliseconds, guarded=guarded) if second is not None else (),
+            what="renewing the lease",
+        )
 
     def flush(self) -> None:
+        second = self._second_layer()
         # of empty sets it is no transaction at all: the tables are read again next time
         self._found_at = None
-        nft.flush(self._installed())
+        self._commit(nft.ending(), second.ending() if second is not None else (), what="ending the lease")
 
     def installed(self) -> bool:
-        return all(self._standing())
+        standing = self._standing()
+        return standing.rules and standing.permit and standing.second
 
     def left_behind(self) -> bool:
         if self._made is not None:
             return False
         connection = self._connected()
-        return any(nft.standing(connection, table) for table in (TABLE, ALIVE_TABLE))
+        return any(nft.standing(connection, table) for table in (TABLE, ALIVE_TABLE, nft.BRIDGE_TABLE))
+
+    def filenos(self) -> tuple[int, ...]:
+        if self._made is None:
+            return ()
+        second = self._second_layer()
+        return (self._listening().fileno(), *(() if second is None else (second.fileno(),)))
+
+    def heard(self) -> Heard:
+        if self._made is None:
+            return Heard()
+        touched = self._listening().touched()
+        second = self._second_layer()
+        if second is None:
+            return Heard(touched=touched)
+        links = second.link_event()
+        if links.events or links.lost:
+            self._found_at = None  # a device that came has got chains: the tables have changed
+        return Heard(touched=touched, links=links.events, lost=links.lost)
+
+    def around(self) -> tuple[Finding, ...]:
+        found: tuple[Finding, ...] = ()
+        if self._second_failed:
+            found += (
+                Finding(
+                    id="gate.layer2.missing",
+                    answer=Answer.UNKNOWN,
+                    expected="a second layer at the devices",
+                    found=self._second_failed,
+                    source="gate",
+                ),
+            )
+        second = self._second_layer()
+        if second is None or self._around is None:
+            return found
+        return found + self._around.look(second.uplinks(), gone=second.gone(), ungated=second.ungated())
+
+    def cut_links(self) -> tuple[str, ...]:
+        second, around = self._second_layer(), self._around
+        if second is None or around is None:
+            return ()
+        ways = [finding for finding in self.around() if finding.id in _END_WITH_LINK]
+        names = {finding.subject for finding in ways}
+        # a filter on another device may send to any uplink, and nobody tells where an AF_XDP socket is
+        everywhere = bool(names - {uplink.name for uplink in second.uplinks()})
+        cut: list[str] = []
+        for uplink in second.uplinks():
+            if uplink.index not in self._cut and (everywhere or uplink.name in names):
+                around.link_down(uplink)
+                self._cut[uplink.index] = uplink
+                cut.append(uplink.name)
+        return tuple(cut)
+
+    def mend_links(self) -> tuple[str, ...]:
+        mended: list[str] = []
+        while self._cut and self._around is not None:
+            index, uplink = next(iter(self._cut.items()))
+            self._around.link_up(uplink)
+            del self._cut[index]
+            mended.append(uplink.name)
+        return tuple(mended)
 
     def state(self) -> GateState:
         """Read back from the kernel.  Raises ControlFailed."""
         connection = self._connected()
-        rules, permit = self._standing()
-        lease = nft.running(connection) if permit else nft.Running(0, False)
+        standing = self._standing()
+        lease = nft.running(connection) if standing.permit else nft.Running(0, False)
         return GateState(
-            rules=rules,
-            permit=permit,
-            fingerprint=self._made.fingerprint if self._made is not None and rules else "",
+            rules=standing.rules,
+            permit=standing.permit,
+            fingerprint=self._made.fingerprint if self._made is not None and standing.rules else "",
             lease_ms=lease.milliseconds,
             guarded=lease.guarded,
             dropped=nft.dropped(connection, TABLE),
@@ -149,32 +264,63 @@ class NftGate:
 
     def remove(self) -> None:
         connection = self._connected()
+        if self._rules is not None:
+            self._rules.close()
         try:
-            nft.delete(connection, TABLE, ALIVE_TABLE)
+            nft.delete(connection, TABLE, ALIVE_TABLE, nft.BRIDGE_TABLE)
         except NetlinkRefused as refused:
             raise _held_elsewhere(refused) from refused
+        if self._second is not None:
+            self._second.remove()
+        self.mend_links()
         self._made = None
         self.close()
 
     def close(self) -> None:
         """Let go: the permit goes with its owner, the closed rules stay.  For an orderly stop."""
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+        for each in (self._connection, self._events, self._rules, self._second, self._around):
+            if each is not None:
+                each.close()
+        self._connection, self._events, self._rules = None, None, None
         self._found_at = None
 
     def closes_on_death(self) -> str:
         return self.capabilities().on_death
 
-    def _put(self, connection: Connection, text: str, *, permit: bool, named: str) -> None:
+    def on_flush(self) -> str:
+        return self.capabilities().on_flush
+
+    def _commit(self, first: Sequence[Message], second: Sequence[Message], *, what: str) -> None:
+        """Both layers in one transaction; if the second is not there any more, the first alone."""
+        connection, found_at = self._installed(), self._found_at
+        self._found_at = None
+        both = [*first, *second]
         try:
-            nft.load(text)
+            connection.commit(both, what=what)
+        except NetlinkRefused:
+            if not second:
+                raise
+            connection.commit(first, what=what)
+            return
+        if found_at is not None:
+            # a renewal always adds an element, so it is one transaction; anybody else's is one too many
+            self._found_at = nft.following(found_at)
+
+    def _put(self, text: str, standing: _Standing, *, named: str) -> None:
+        connection = self._connected()
+        self._listening()
+        try:
+            rules = self._static(connection)
+            if self._made is not None and not nft.standing(connection, TABLE):
+                lease = nft.running(connection) if standing.permit else nft.Running(0, False)
+                if not lease.milliseconds or lease.guarded:
+                    rules.shut()
+            rules.put(text, exchange=standing.rules)
         except CommandFailed as error:
             raise ControlFailed(f"the gate's rules: {error}", mend=error.mend) from error
-        if not nft.standing(connection, TABLE):
-            # nft has no objection to an empty file, and none to one that was cut off between two lines
-            raise ControlFailed("the gate's rules: nft took them, and they make no table")
-        if not permit:
+        except NetlinkRefused as refused:
+            raise _held_elsewhere(refused) from refused
+        if not standing.permit:
             self._permit(connection)
         self._found_at = None
         self._made = _Made(
@@ -187,25 +333,41 @@ class NftGate:
         except NetlinkRefused as refused:
             raise _held_elsewhere(refused) from refused
 
-    def _standing(self) -> tuple[bool, bool]:
-        """Whether each of our tables is as we have made it."""
+    def _standing(self) -> _Standing:
         if self._made is None or self._connection is None:
-            return False, False
+            return _Standing()
         # read before the tables: what changes meanwhile is seen next time
         now_at = nft.generation(self._connection)
         if now_at == self._found_at:
-            return True, True
-        standing = (
-            nft.digest(self._connection, TABLE) == self._made.rules,
-            nft.digest(self._connection, ALIVE_TABLE) == self._made.permit,
+            return _Standing(rules=True, permit=True, second=True)
+        second = self._second_layer()
+        standing = _Standing(
+            rules=nft.digest(self._connection, TABLE) == self._made.rules,
+            permit=nft.digest(self._connection, ALIVE_TABLE) == self._made.permit,
+            second=second is None or second.installed(),
         )
-        self._found_at = now_at if all(standing) else None
+        whole = standing.rules and standing.permit and standing.second
+        self._found_at = now_at if whole else None
         return standing
+
+    def _second_layer(self) -> SecondLayer[Message] | None:
+        """If it stands."""
+        return None if self._second_failed or self._made is None else self._second
 
     def _connected(self) -> Connection:
         if self._connection is None:
             self._connection = Connection()
         return self._connection
+
+    def _listening(self) -> RulesetEvents:
+        if self._events is None:
+            self._events = RulesetEvents(frozenset((TABLE, ALIVE_TABLE)))
+        return self._events
+
+    def _static(self, connection: Connection) -> StaticRules:
+        if self._rules is None:
+            self._rules = StaticRules(connection, kept=self.capabilities().persist)
+        return self._rules
 
     def _installed(self) -> Connection:
         if self._connection is None or self._made is None:
@@ -216,7 +378,7 @@ class NftGate:
 def _held_elsewhere(refused: NetlinkRefused) -> ControlFailed:
     if refused.number == errno.EPERM:
         return ControlFailed(
-            f"{refused}: another process holds table {ALIVE_TABLE}, or the right is missing",
+            f"{refused}: another process holds our tables, or the right is missing",
             mend="stop the other warden; run as root",
         )
     return refused

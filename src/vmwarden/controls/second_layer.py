@@ -13,7 +13,7 @@ from vmwarden.errors import BugError, CommandFailed, ControlFailed
 from vmwarden.linux import accounts, nft
 from vmwarden.linux.nfnetlink import NFPROTO_NETDEV, Connection, Message, NetlinkRefused
 from vmwarden.linux.rtnetlink import EventsLost, LinkEvents, Links
-from vmwarden.model.link import GoneUplink, Link, LinkEvent, Uplink
+from vmwarden.model.link import GoneUplink, Link, LinksHeard, Uplink
 from vmwarden.model.policy import Policy
 from vmwarden.ports.gate import LONGEST_LEASE_MS, SHORTEST_LEASE_MS
 from vmwarden.rules.netdev_ruleset import (
@@ -33,14 +33,6 @@ from vmwarden.rules.uplinks import no_stand_in, uplinks
 _HOOKS = {"in": nft.DEVICE_INGRESS, "out": nft.DEVICE_EGRESS}
 #: what the kernel says where it has no egress hook (before Linux 5.16, or built without)
 _NO_SUCH_HOOK = frozenset((errno.EOPNOTSUPP, errno.EINVAL))
-
-
-@dataclass(frozen=True, slots=True)
-class Happened:
-    """What link_event has read.  lost: there was more, and it is not known what."""
-
-    events: tuple[LinkEvent, ...]
-    lost: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +133,7 @@ class SecondLayer:
         """Readable when something happened to a device: then call link_event."""
         return self._watching().fileno()
 
-    def link_event(self) -> Happened:
+    def link_event(self) -> LinksHeard:
         """Read what happened to the devices, and give each uplink what it now needs."""
         lost = False
         try:
@@ -154,7 +146,7 @@ class SecondLayer:
                 self._gone.append(GoneUplink(uplink, event.moved_to, event.moved_index or event.link.index))
         if self._made:
             self.mend(lost=lost)
-        return Happened(events, lost)
+        return LinksHeard(events, lost)
 
     def mend(self, *, lost: bool = False) -> None:
         """Chains at every uplink, and at nothing else; each device in a transaction of its own.

@@ -51,6 +51,10 @@ class WayAround:
         """
         self._devices().switch_off(uplink.index)
 
+    def link_up(self, uplink: Uplink) -> None:
+        """Switch it on again.  Raises ControlFailed."""
+        self._devices().switch_on(uplink.index)
+
     def close(self) -> None:
         if self._links is not None:
             self._links.close()

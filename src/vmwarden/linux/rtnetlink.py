@@ -85,6 +85,11 @@ class Links:
         asked = _IFINFO.pack(0, 0, index, 0, _IFF_UP)
         self._netlink.ask(_SETLINK, asked, what=f"switching off device {index}")
 
+    def switch_on(self, index: int) -> None:
+        """Take a device of this namespace up.  Raises NetlinkRefused, ControlFailed."""
+        asked = _IFINFO.pack(0, 0, index, _IFF_UP, _IFF_UP)
+        self._netlink.ask(_SETLINK, asked, what=f"switching on device {index}")
+
     def filters(self) -> tuple[Filter, ...]:
         """Every filter of a clsact or ingress qdisc.  Programs attached by tcx are not among them.
 

@@ -48,6 +48,14 @@ class LinkEvent:
 
 
 @dataclass(frozen=True, slots=True)
+class LinksHeard:
+    """What happened to the devices.  lost: there was more, and it is not known what."""
+
+    events: tuple[LinkEvent, ...] = ()
+    lost: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Uplink:
     """A device through which packets leave and enter this VM.
 

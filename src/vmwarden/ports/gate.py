@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The network gate."""
 
+from dataclasses import dataclass
 from typing import Protocol
 
+from vmwarden.model.link import LinkEvent
 from vmwarden.model.policy import Policy
+from vmwarden.model.verdict import Finding
 
 #: A shorter permission is none.  The kernel counts in ticks of up to 10 ms (HZ=100), and before the change
 #: "netfilter: nf_tables: elements with timeout below CONFIG_HZ never expire" it took an end of less than one
@@ -11,6 +14,19 @@ from vmwarden.model.policy import Policy
 SHORTEST_LEASE_MS = 20
 #: the longest T that design.md allows; asking for more is a mistake of ours
 LONGEST_LEASE_MS = 30_000
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What the kernel told the gate.
+
+    touched: another process has changed our rules, or may have.  links: what happened to the devices.
+    lost: there was more about the devices, and it is not known what.
+    """
+
+    touched: bool = False
+    links: tuple[LinkEvent, ...] = ()
+    lost: bool = False
 
 
 class Gate(Protocol):
@@ -50,8 +66,33 @@ class Gate(Protocol):
         """Whether rules of ours stand that this gate has not put there: the boot file's, or older."""
         ...
 
+    def filenos(self) -> tuple[int, ...]:
+        """Readable when there is something to be heard; () = not installed yet."""
+        ...
+
+    def heard(self) -> Heard:
+        """What happened since the last time.  Devices that came have been gated."""
+        ...
+
+    def around(self) -> tuple[Finding, ...]:
+        """What carries packets around the gate now, and what of the gate could not be had here."""
+        ...
+
+    def cut_links(self) -> tuple[str, ...]:
+        """Switch off every uplink that a way leads around; manage ends there, too.  The names of those that
+        were switched off by this call."""
+        ...
+
+    def mend_links(self) -> tuple[str, ...]:
+        """Switch on again what cut_links has switched off.  Their names."""
+        ...
+
     def closes_on_death(self) -> str:
         """For people: when the network closes if this process dies, on this kernel."""
+        ...
+
+    def on_flush(self) -> str:
+        """For people: what happens if somebody else deletes our rules, on this kernel."""
         ...
 
     def remove(self) -> None:

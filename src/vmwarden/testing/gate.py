@@ -5,8 +5,9 @@ from typing import Literal
 
 from vmwarden.errors import BugError, ControlFailed
 from vmwarden.model.policy import Policy
+from vmwarden.model.verdict import Finding
 from vmwarden.ports.clock import Clock
-from vmwarden.ports.gate import LONGEST_LEASE_MS, SHORTEST_LEASE_MS
+from vmwarden.ports.gate import LONGEST_LEASE_MS, SHORTEST_LEASE_MS, Heard
 from vmwarden.rules.ruleset import closed
 
 #: what passes: everything because there is no gate, everything by a lease, manage and scopes, manage
@@ -19,6 +20,7 @@ class FakeGate:
     acts: every call, in order: ("install", name, version), ("restore", rules), ("lease", ms, guarded),
     ("flush",), ("remove",).
     failing: set it, and every method raises ControlFailed with that text until it is "" again.
+    told: what heard() says next, once.  ways: what around() finds; cut_links switches off their devices.
     """
 
     def __init__(self, clock: Clock, *, uid: int = 1000) -> None:
@@ -32,6 +34,9 @@ class FakeGate:
         self._guarded = False
         self.acts: list[tuple[str | int | bool, ...]] = []
         self.failing = ""
+        self.told = Heard()
+        self.ways: tuple[Finding, ...] = ()
+        self._cut: tuple[str, ...] = ()
 
     def install(self, policy: Policy) -> None:
         self._act("install", policy.name, policy.version)
@@ -43,8 +48,37 @@ class FakeGate:
         self._rules = rules
         self._holding = True
 
+    def filenos(self) -> tuple[int, ...]:
+        return ()
+
+    def heard(self) -> Heard:
+        self._may_fail()
+        told, self.told = self.told, Heard()
+        return told
+
+    def around(self) -> tuple[Finding, ...]:
+        return self.ways
+
+    def cut_links(self) -> tuple[str, ...]:
+        self._may_fail()
+        cut = tuple(dict.fromkeys(way.subject for way in self.ways if way.subject not in self._cut))
+        self._cut += cut
+        if cut:
+            self.acts.append(("cut_links", *cut))
+        return cut
+
+    def mend_links(self) -> tuple[str, ...]:
+        self._may_fail()
+        mended, self._cut = self._cut, ()
+        if mended:
+            self.acts.append(("mend_links", *mended))
+        return mended
+
     def closes_on_death(self) -> str:
         return "at once"
+
+    def on_flush(self) -> str:
+        return "they stay"
 
     def lease(self, milliseconds: int, *, guarded: bool = False) -> None:
         if milliseconds > LONGEST_LEASE_MS:

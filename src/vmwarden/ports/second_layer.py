@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the first layer of the gate needs of the second, which stands at the devices, and of the watch for
+ways around both."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Protocol, TypeVar
+
+from vmwarden.model.link import GoneUplink, LinksHeard, Uplink
+from vmwarden.model.policy import Policy
+from vmwarden.model.verdict import Finding
+
+Message = TypeVar("Message", covariant=True)
+
+
+class SecondLayer(Protocol[Message]):
+    """All methods raise ControlFailed; what stood then stands as it was.  Message: the kernel's."""
+
+    def install(self, policy: Policy) -> None:
+        """Closed rules at every uplink; a lease that runs goes on.  Raises Malformed too."""
+        ...
+
+    def renewal(self, milliseconds: int, *, guarded: bool) -> Sequence[Message]:
+        """What renews the lease, for a transaction that renews the first layer's, too."""
+        ...
+
+    def ending(self) -> Sequence[Message]:
+        """What ends the lease, for a transaction that ends the first layer's, too."""
+        ...
+
+    def installed(self) -> bool:
+        """Whether everything stands as this process made it, at every uplink that could be gated."""
+        ...
+
+    def fileno(self) -> int:
+        """Readable when something happened to a device: then call link_event."""
+        ...
+
+    def link_event(self) -> LinksHeard:
+        """What happened to the devices; each uplink has already been given what it now needs."""
+        ...
+
+    def uplinks(self) -> tuple[Uplink, ...]:
+        """As of the last look, gated or not."""
+        ...
+
+    def ungated(self) -> Mapping[str, str]:
+        """Uplinks that have not both chains, by name, and why."""
+        ...
+
+    def gone(self) -> tuple[GoneUplink, ...]:
+        """Uplinks that were moved to another namespace and have not come back."""
+        ...
+
+    def remove(self) -> None:
+        """Leave no trace."""
+        ...
+
+    def close(self) -> None:
+        """Let go; the closed rules stay, and the lease lapses."""
+        ...
+
+
+class Around(Protocol):
+    """Looks for what carries packets around both layers."""
+
+    def look(
+        self, uplinks: Iterable[Uplink], *, gone: Iterable[GoneUplink], ungated: Mapping[str, str]
+    ) -> tuple[Finding, ...]:
+        """Every way around that there is now.  What cannot be read is a finding, too; it raises nothing."""
+        ...
+
+    def link_down(self, uplink: Uplink) -> None:
+        """Switch it off.  Raises ControlFailed."""
+        ...
+
+    def link_up(self, uplink: Uplink) -> None:
+        """Switch it on again.  Raises ControlFailed."""
+        ...
+
+    def close(self) -> None:
+        """Let go."""
+        ...
