@@ -21,7 +21,8 @@ from zoneinfo import ZoneInfo
 
 from benchmarks.figure import Figure, median_interval
 from vmwarden.linux.tzdata import Tzdata
-from vmwarden.model.hours import Extra, Hours, Interval, TimeRange
+from vmwarden.model.hours import Extra, Interval, TimeRange
+from vmwarden.model.policy import Hours
 from vmwarden.rules.calendar import days, opening
 
 DECISION_US = 100.0

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from vmwarden.cli import main as command_line
-from vmwarden.model.hours import Hours, Interval
+from vmwarden.model.hours import Extra, Interval
 
 FOLDER = Path(__file__).parent / "hours"
 PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "hours.md").read_text()
@@ -40,11 +40,11 @@ def test_the_terminal(name: str, arguments: list[str], capsys: pytest.CaptureFix
 
 def test_the_page_lists_the_fields() -> None:
     parts = (
-        PAGE.split("## Intervals")[1].split("## The clause")[0],
-        PAGE.split("## The clause")[1].split("\n## ")[0],
+        PAGE.split("## Intervals")[1].split("\n## ")[0],
+        PAGE.split("## Dates")[1].split("\n## ")[0],
     )
     listed = [tuple(re.findall(r"^\| `([a-z_]+)` \|", part, re.MULTILINE)) for part in parts]
-    assert listed == [Interval.__struct_fields__, Hours.__struct_fields__]
+    assert listed == [Interval.__struct_fields__, Extra.__struct_fields__]
 
 
 def test_the_page_s_example_has_no_mistake(tmp_path: Path) -> None:

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from vmwarden.errors import Malformed
 from vmwarden.linux.tzdata import Tzdata
-from vmwarden.model.hours import Extra, Hours, Interval, TimeRange
+from vmwarden.model.hours import Extra, Interval, TimeRange
+from vmwarden.model.policy import Hours
 from vmwarden.rules.calendar import flaws, opening
 from vmwarden.rules.calendar.opening import Calendar
 
@@ -46,6 +47,7 @@ def brute(hours: Hours, utc_s: int) -> bool:
         if any(in_dates(extra.dates, begins) for begins in begun(extra.times, reading)):
             return True
     for entry in hours.open:
+        assert isinstance(entry, Interval)
         reading = datetime.fromtimestamp(utc_s, zone_of(entry.location or hours.time_zone))
         for begins in begun(entry.times, reading):
             if on_day(entry, begins) and not in_dates(hours.closed_on, begins):

@@ -132,9 +132,10 @@ def _read(path: Path, tzdata: "Tzdata") -> "IntervalsFile":
 
 def _shown_zone(file: "IntervalsFile") -> "Zone":
     """The one zone that all intervals are in, else UTC."""
+    from vmwarden.rules.calendar.opening import resolved
     from vmwarden.rules.calendar.zone import UTC
 
-    names = {entry.location or file.hours.time_zone for entry in file.hours.open}
+    names = {entry.location or file.hours.time_zone for _, entry in resolved(file.hours, file.hours.open)}
     return file.zones[names.pop() if len(names) == 1 else UTC.name]
 
 

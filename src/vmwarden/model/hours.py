@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Hours: the slots in which a VM serves, as its owner writes them.
+"""Slots in which a VM serves, as its owner writes them; the clause `hours` around them is in model.policy.
 
 Interval has the fields of Prometheus Alertmanager's time_interval (docs/configuration.md of
 prometheus/alertmanager).  Times of day, ranges of days and dates stay text here;
@@ -10,7 +10,6 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from vmwarden.model.policy import Duration
 from vmwarden.model.wire import Wire
 
 #: bound on one list of an interval: a year has 366 days, and nobody lists each of them twice
@@ -24,6 +23,9 @@ DaysOfMonth = Annotated[str, Meta(max_length=8, description='"1", "1:7", "-3:-1"
 Months = Annotated[str, Meta(max_length=20, description='january, "1", january:march')]
 Years = Annotated[str, Meta(max_length=11, description='"2026", or "2026:2028"')]
 Dates = Annotated[str, Meta(max_length=21, description='"2026-12-25", or "2026-12-24:2026-12-26"')]
+IntervalName = Annotated[
+    str, Meta(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$", description="name of one of hours.intervals")
+]
 ZoneName = Annotated[str, Meta(max_length=64, description="a zone of tzdata, like Europe/Berlin")]
 
 
@@ -59,17 +61,3 @@ class Extra(Wire, frozen=True, kw_only=True):
 
     dates: Annotated[tuple[Dates, ...], Meta(min_length=1, max_length=DATES)]
     times: Times | None = None
-
-
-class Hours(Wire, frozen=True, kw_only=True):
-    """When the VM is open: in any interval of open that does not begin on a date of closed_on, and in extra.
-
-    time_zone: for intervals without a location, and for extra.  A date of closed_on is a date in the zone
-    of the interval that it takes from.  drain: how long before an end new flows are refused already.
-    """
-
-    open: Annotated[tuple[Interval, ...], Meta(min_length=1, max_length=LIST)]
-    time_zone: ZoneName = "UTC"
-    closed_on: Annotated[tuple[Dates, ...], Meta(max_length=DATES)] = ()
-    extra: Annotated[tuple[Extra, ...], Meta(max_length=LIST)] = ()
-    drain: Duration = "0s"

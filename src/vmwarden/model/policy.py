@@ -10,10 +10,13 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
+from vmwarden.model.hours import DATES, LIST, Dates, Extra, Interval, IntervalName, ZoneName
 from vmwarden.model.posture import Posture
 from vmwarden.model.wire import Wire
 
 FORMAT = "vmwarden.policy/1"
+#: bound on services with hours of their own; the gate is measured with as many
+SERVICES = 1000
 
 Duration = Annotated[str, Meta(pattern=r"^[0-9]{1,9}(ms|s|m|h|d)$", description="like 60s, 10m, 24h")]
 Country = Annotated[str, Meta(pattern=r"^[A-Z]{2}$", description="ISO 3166-1 alpha-2, upper case")]
@@ -37,7 +40,7 @@ class Valid(Wire, frozen=True, kw_only=True, rename={"from_": "from"}):
 
 
 class FlowIn(Wire, frozen=True, kw_only=True, rename={"from_": "from"}):
-    """New connections to a port of this VM.  Exactly one of tcp, udp."""
+    """New connections to a port of this VM.  Exactly one of tcp, udp (under hours.services: at most one)."""
 
     from_: Cidr
     tcp: Port | None = None
@@ -45,7 +48,7 @@ class FlowIn(Wire, frozen=True, kw_only=True, rename={"from_": "from"}):
 
 
 class FlowOut(Wire, frozen=True, kw_only=True):
-    """New connections from this VM.  Exactly one of tcp, udp."""
+    """New connections from this VM.  Exactly one of tcp, udp (under hours.services: at most one)."""
 
     to: Cidr
     tcp: Port | None = None
@@ -139,6 +142,70 @@ class Host(Wire, frozen=True, kw_only=True):
     unknown: tuple[UnknownRung, ...] | None = None
 
 
+class NamedInterval(Wire, frozen=True, kw_only=True):
+    """Intervals under one name, to be written once and used where the name is."""
+
+    name: Name
+    any_of: Annotated[tuple[Interval, ...], Meta(min_length=1, max_length=LIST)]
+
+
+#: when something is open: in any of these, each written out or by the name of one of hours.intervals
+Openings = Annotated[tuple[IntervalName | Interval, ...], Meta(min_length=1, max_length=LIST)]
+
+
+class Holidays(Wire, frozen=True, kw_only=True):
+    """Dates on which the VM does not open.  Exactly one of country, file.
+
+    subdivision: ISO 3166-2, with country.  file: an iCalendar file beside the policy.
+    dates: what the two come to, worked out when the policy is signed; the VM reads these alone.
+    """
+
+    country: Country | None = None
+    subdivision: Annotated[str, Meta(pattern=r"^[A-Z]{2}-[A-Z0-9]{1,3}$")] | None = None
+    file: Text | None = None
+    dates: Annotated[tuple[Dates, ...], Meta(max_length=DATES)] = ()
+
+
+class TimedService(Wire, frozen=True, kw_only=True, rename={"in_": "in"}):
+    """Flows with hours of their own: they pass exactly in these, whatever the hours of the rest say.
+
+    A flow without tcp and udp is everything that way.  closed_on, extra: as in Hours, for this service alone.
+    holidays: true closes it on the holidays of the clause, too.
+    """
+
+    name: Name
+    in_: Annotated[tuple[FlowIn, ...], Meta(max_length=LIST)] = ()
+    out: Annotated[tuple[FlowOut, ...], Meta(max_length=LIST)] = ()
+    open: Openings
+    closed_on: Annotated[tuple[Dates, ...], Meta(max_length=DATES)] = ()
+    extra: Annotated[tuple[Extra, ...], Meta(max_length=LIST)] = ()
+    holidays: bool = False
+
+
+class Hours(Wire, frozen=True, kw_only=True):
+    """When the VM serves: in any interval of open that does not begin on a date of closed_on or of holidays,
+    and in extra.
+
+    time_zone: for intervals without a location, and for extra.  A date of closed_on is a date in the zone
+    of the interval that it takes from.  drain: how long before an end new flows are refused already.
+    outside: the posture while closed.  time: the clock that counts: the VM's own, or authenticated stamps;
+    recheck: with trusted, for so long a stamp counts.  unknown: ladder while the time is not known.
+    """
+
+    open: Openings
+    time_zone: ZoneName = "UTC"
+    intervals: Annotated[tuple[NamedInterval, ...], Meta(max_length=LIST)] = ()
+    closed_on: Annotated[tuple[Dates, ...], Meta(max_length=DATES)] = ()
+    holidays: Annotated[tuple[Holidays, ...], Meta(max_length=LIST)] = ()
+    extra: Annotated[tuple[Extra, ...], Meta(max_length=LIST)] = ()
+    drain: Duration = "0s"
+    outside: Literal["guarded", "held", "quarantined"] = "quarantined"
+    services: Annotated[tuple[TimedService, ...], Meta(max_length=SERVICES)] = ()
+    time: Literal["local", "trusted"] = "local"
+    recheck: Duration = "150s"
+    unknown: tuple[UnknownRung, ...] | None = None
+
+
 class TrustedHost(Wire, frozen=True, kw_only=True):
     """A host whose statements count."""
 
@@ -185,4 +252,5 @@ class Policy(Wire, frozen=True, kw_only=True):
     gate: Gate = Gate()
     place: Place | None = None
     host: Host | None = None
+    hours: Hours | None = None
     trust: Trust = Trust()

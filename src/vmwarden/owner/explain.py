@@ -57,6 +57,10 @@ _FORMS: dict[str, tuple[str, str]] = {
         "a version",
         'write like "8.2" or "8.2.1"',
     ),
+    _pattern(get_args(policy.Holidays.__annotations__["subdivision"])[0]): (
+        "a subdivision",
+        "write its code of ISO 3166-2, like DE-BY",
+    ),
     _pattern(policy.Reach.__annotations__["as_"]): ("a user of the VM", "write a user's name, like vmwarden"),
 }
 
@@ -144,7 +148,8 @@ def _found(value: object) -> str:
 
 def _branches(error: ValidationError, root: Node) -> Iterator[Mistake]:
     """Of a value that may be one of several kinds, only the branch that the author meant is of interest."""
-    kinds = [branch.get("type", "") for branch in error.validator_value]
+    # a reference is always to a noun, and nouns are fields
+    kinds = [branch.get("type", "object") for branch in error.validator_value]
     errors: list[ValidationError] = list(error.context or ())
     for index, kind in enumerate(kinds):
         if Draft202012Validator({"type": kind}).is_valid(error.instance):

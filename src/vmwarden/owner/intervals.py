@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import msgspec
 
 from vmwarden.errors import Malformed, Problem
-from vmwarden.model.hours import LIST, Hours, Interval
+from vmwarden.model.hours import LIST, Interval
+from vmwarden.model.policy import Hours, NamedInterval
 from vmwarden.owner import explain, yaml
 from vmwarden.owner.node import Node, Path, key_of, mark_of, plain
 from vmwarden.owner.schema import schema_of
@@ -71,7 +72,7 @@ def read(data: bytes, file: str, find_zone: FindZone) -> IntervalsFile:
 
 def _kind(root: Node) -> object:
     """One interval if the author wrote fields, else the list."""
-    return Interval if isinstance(root.value, dict) else Hours.__annotations__["open"]
+    return Interval if isinstance(root.value, dict) else NamedInterval.__annotations__["any_of"]
 
 
 def _entries(root: Node) -> Sequence[tuple[Path, Node]]:

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The JSON Schema of a policy file, derived from model.policy.Policy.
 
-It differs from the signed form in what an author may write: trust.facilities may name a file, only facts and
-postures that this version knows are offered, and a field that is left out is left out, not null.
+It differs from the signed form in what an author may write: trust.facilities may name a file, the dates of
+holidays are not his to write, only facts and postures that this version knows are offered, and a field that
+is left out is left out, not null.
 """
 
 from typing import Any
@@ -46,6 +47,7 @@ def _authored(schema: Schema) -> Schema:
     form = {name: rows.pop(name) for name in ("type", "items")}
     rows["anyOf"] = [form, file_name]
     authored["$defs"]["HostClause"]["properties"]["fact"] = {"enum": list(FACTS)}
+    del authored["$defs"]["Holidays"]["properties"]["dates"]
     return authored
 
 

@@ -7,7 +7,8 @@ import pytest
 
 from vmwarden.errors import Malformed
 from vmwarden.linux.tzdata import Tzdata
-from vmwarden.model.hours import Extra, Hours, Interval, TimeRange
+from vmwarden.model.hours import Extra, Interval, TimeRange
+from vmwarden.model.policy import Hours
 from vmwarden.rules.calendar import days, opening, stamp
 from vmwarden.rules.calendar.opening import Calendar, State
 

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from vmwarden.linux.tzdata import Tzdata
-from vmwarden.model.hours import Extra, Hours, Interval, TimeRange
+from vmwarden.model.hours import Extra, Interval, TimeRange
+from vmwarden.model.policy import Hours
 from vmwarden.rules.calendar import flaws, opening, stamp
 from vmwarden.rules.calendar.cautions import cautions
 

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from vmwarden.errors import Malformed
-from vmwarden.model.hours import Hours, Interval, TimeRange
+from vmwarden.model.hours import Dates, Extra, Interval, TimeRange
+from vmwarden.model.policy import Hours, Openings
 from vmwarden.rules import duration
 from vmwarden.rules.calendar import fields, pattern
 
@@ -28,17 +29,39 @@ class Flaw(NamedTuple):
 
 def hours(given: Hours) -> Iterator[Flaw]:
     """In the order of the fields; nothing for hours that vmwarden.rules.calendar.opening can compile."""
-    for index, entry in enumerate(given.open):
-        yield from _below(("open", index), interval(entry))
-    yield from _each(("closed_on",), given.closed_on, fields.dates)
-    for index, extra in enumerate(given.extra):
-        yield from _each(("extra", index, "dates"), extra.dates, fields.dates)
-        yield from _times(("extra", index, "times"), extra.times or ())
+    names = [one.name for one in given.intervals]
+    yield from _openings(("open",), given.open, names)
+    for index, one in enumerate(given.intervals):
+        for number, entry in enumerate(one.any_of):
+            yield from _below(("intervals", index, "any_of", number), interval(entry))
+    yield from _dates((), given.closed_on, given.extra)
+    for index, holidays in enumerate(given.holidays):
+        yield from _each(("holidays", index, "dates"), holidays.dates, fields.dates)
     try:
         if duration.milliseconds(given.drain) > _LONGEST_DRAIN_MS:
             yield Flaw(("drain",), f"{given.drain} is more than a day", "30s, 10m")
     except Malformed as error:
         yield _flaw(("drain",), error)
+    for index, service in enumerate(given.services):
+        path: Path = ("services", index)
+        yield from _openings((*path, "open"), service.open, names)
+        yield from _dates(path, service.closed_on, service.extra)
+
+
+def _openings(path: Path, given: Openings, names: Sequence[str]) -> Iterator[Flaw]:
+    for index, entry in enumerate(given):
+        if isinstance(entry, Interval):
+            yield from _below((*path, index), interval(entry))
+        elif entry not in names:
+            known = f"defined there: {', '.join(names)}" if names else "define it there"
+            yield Flaw((*path, index), f"{entry!r} is no name of hours.intervals", known)
+
+
+def _dates(path: Path, closed_on: Sequence[Dates], extras: Sequence[Extra]) -> Iterator[Flaw]:
+    yield from _each((*path, "closed_on"), closed_on, fields.dates)
+    for index, extra in enumerate(extras):
+        yield from _each((*path, "extra", index, "dates"), extra.dates, fields.dates)
+        yield from _times((*path, "extra", index, "times"), extra.times or ())
 
 
 def interval(given: Interval) -> Iterator[Flaw]:

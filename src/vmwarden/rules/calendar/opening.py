@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from vmwarden.errors import Malformed
-from vmwarden.model.hours import Hours, TimeRange
+from vmwarden.model.hours import Dates, Extra, Interval, TimeRange
+from vmwarden.model.policy import Hours, Openings, TimedService
 from vmwarden.rules.calendar import days, fields, pattern
 from vmwarden.rules.calendar.days import DAY, EPOCH_DAY
 from vmwarden.rules.calendar.fields import Range
@@ -135,23 +136,68 @@ _PERIOD = (days.CYCLE_DAYS + 7) * DAY
 
 
 def zones_of(hours: Hours) -> frozenset[str]:
-    """Names of the zones that compile needs."""
-    return frozenset({hours.time_zone, *(interval.location or hours.time_zone for interval in hours.open)})
+    """Names of the zones that compile and compile_service need.  Raises Malformed for a name that is none."""
+    names = {hours.time_zone}
+    for openings in (hours.open, *(service.open for service in hours.services)):
+        names |= {entry.location for _, entry in resolved(hours, openings) if entry.location is not None}
+    return frozenset(names)
 
 
 def compile(hours: Hours, zones: Mapping[str, Zone]) -> Calendar:
-    """Raises Malformed for the first mistake (vmwarden.rules.calendar.flaws tells all of them)."""
-    never = pattern.merged(map(fields.dates, hours.closed_on))
+    """Of the VM, its services apart.
+
+    Raises Malformed for the first mistake (vmwarden.rules.calendar.flaws tells all of them).
+    """
+    return _calendar(hours, hours.open, closed_dates(hours), hours.extra, zones)
+
+
+def compile_service(hours: Hours, service: TimedService, zones: Mapping[str, Zone]) -> Calendar:
+    """Of one service.  Raises Malformed as compile does."""
+    return _calendar(hours, service.open, closed_dates(hours, service), service.extra, zones)
+
+
+def closed_dates(hours: Hours, service: TimedService | None = None) -> tuple[Dates, ...]:
+    """On which nothing begins: closed_on, and the holidays where they count."""
+    holidays = tuple(dates for entry in hours.holidays for dates in entry.dates)
+    if service is None:
+        return hours.closed_on + holidays
+    return service.closed_on + (holidays if service.holidays else ())
+
+
+def _calendar(
+    hours: Hours,
+    openings: Openings,
+    closed: tuple[Dates, ...],
+    extras: tuple[Extra, ...],
+    zones: Mapping[str, Zone],
+) -> Calendar:
+    never = pattern.merged(map(fields.dates, closed))
     rules = [
         Rule(_zone(entry.location or hours.time_zone, zones), pattern.of(entry, never), _times(entry.times))
-        for entry in hours.open
+        for _, entry in resolved(hours, openings)
     ]
-    for extra in hours.extra:
+    for extra in extras:
         only = pattern.merged(map(fields.dates, extra.dates))
         rules.append(Rule(_zone(hours.time_zone, zones), Pattern(only=only), _times(extra.times)))
     settled = [(rule.pattern.settled() + 2 - EPOCH_DAY) * DAY for rule in rules]
     settled += [rule.zone.instants[-1] for rule in rules if rule.zone.instants]
     return Calendar(tuple(rules), max(settled), _always(rules))
+
+
+def resolved(
+    hours: Hours, openings: Openings, at: tuple[str | int, ...] = ()
+) -> Iterator[tuple[tuple[str | int, ...], Interval]]:
+    """Each interval with its path in the clause, names followed.  at: that of openings.  Raises Malformed."""
+    for index, entry in enumerate(openings):
+        if isinstance(entry, Interval):
+            yield (*at, index), entry
+            continue
+        found = [(number, one) for number, one in enumerate(hours.intervals) if one.name == entry]
+        if not found:
+            raise Malformed(f"{entry!r} is no name of an interval", mend="define it under hours.intervals")
+        number, named = found[0]
+        for below, interval in enumerate(named.any_of):
+            yield ("intervals", number, "any_of", below), interval
 
 
 def _times(given: tuple[TimeRange, ...] | None) -> tuple[Range, ...]:
