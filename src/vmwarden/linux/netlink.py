@@ -18,6 +18,7 @@ from vmwarden.errors import ControlFailed
 SOL_NETLINK = 270
 NETLINK_CAP_ACK = 10
 NETLINK_EXT_ACK = 11
+NETLINK_GET_STRICT_CHK = 12
 
 NLMSG_ERROR = 2
 NLMSG_DONE = 3
@@ -126,13 +127,18 @@ def verdict(reply: Reply) -> tuple[int, str]:
 class Netlink:
     """One socket of one netlink family.  It never blocks: every wait has a bound."""
 
-    def __init__(self, protocol: int, *, what: str, mend: str = "", groups: int = 0) -> None:
-        """groups: multicast groups to hear, one bit each.  Raises ControlFailed: no such netlink here."""
+    def __init__(
+        self, protocol: int, *, what: str, mend: str = "", groups: int = 0, strict: bool = False
+    ) -> None:
+        """groups: multicast groups to hear, one bit each.  strict: what a dump's header says narrows the dump
+        (Linux 4.20).  Raises ControlFailed: no such netlink here."""
         try:
             self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
             self._socket.bind((0, groups))
             self._socket.setsockopt(SOL_NETLINK, NETLINK_CAP_ACK, 1)
             self._socket.setsockopt(SOL_NETLINK, NETLINK_EXT_ACK, 1)
+            if strict:
+                self._socket.setsockopt(SOL_NETLINK, NETLINK_GET_STRICT_CHK, 1)
         except OSError as error:
             raise ControlFailed(f"{what}: {error.strerror}", mend=mend) from error
         self._socket.setblocking(False)
