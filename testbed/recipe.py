@@ -63,6 +63,7 @@ class Recipe:
     early_modules: tuple[str, ...] = (
         "virtio_pci",
         "virtio_blk",
+        "crc32c_generic",  # ext4 asks for it by what it does, which no table of modules tells
         "ext4",
         "squashfs",
         "overlay",
