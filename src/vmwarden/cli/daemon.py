@@ -78,7 +78,7 @@ def _watcher(args: argparse.Namespace) -> int:
     from vmwarden.store.layout import Layout
     from vmwarden.watcher.start import serve
 
-    serve(Layout.below(args.root).watcher_socket, user=args.user, with_parent=args.with_parent)
+    serve(Layout.below(args.root).watcher_socket, user=args.user, with_parent=args.with_parent, say=say)
     return 0
 
 

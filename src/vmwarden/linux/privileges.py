@@ -8,9 +8,13 @@ import pwd
 from vmwarden.errors import UsageError, WorldError
 
 # linux/prctl.h
-_PR_SET_DUMPABLE = 4
-_PR_SET_NO_NEW_PRIVS = 38
 _PR_SET_PDEATHSIG = 1
+_PR_SET_DUMPABLE = 4
+_PR_CAPBSET_DROP = 24
+_PR_SET_NO_NEW_PRIVS = 38
+# linux/capability.h: version 3 is that of 64 bits, in two halves
+_CAPABILITY_VERSION_3 = 0x20080522
+_CAPABILITIES = 64
 # linux/mman.h
 _MCL_CURRENT = 1
 _MCL_FUTURE = 2
@@ -19,12 +23,26 @@ _MCL_ONFAULT = 4  # lock what is used, not all that is mapped: shared libraries 
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def drop_to(user: str) -> None:
-    """Become user for good: groups, ids, no new privileges, no core dumps.
+class _CapabilityHeader(ctypes.Structure):
+    _fields_ = (("version", ctypes.c_uint32), ("pid", ctypes.c_int))
 
-    Does nothing but the last two when not root.  Raises UsageError for an unknown user, WorldError.
+
+class _CapabilityHalf(ctypes.Structure):
+    _fields_ = (
+        ("effective", ctypes.c_uint32),
+        ("permitted", ctypes.c_uint32),
+        ("inheritable", ctypes.c_uint32),
+    )
+
+
+def drop_to(user: str) -> None:
+    """Become user for good: groups, ids, no capability, no new privileges, no core dumps.
+
+    Who is not root keeps his ids: systemd may have started us as user with a few capabilities.
+    Raises UsageError for an unknown user, WorldError.
     """
     if os.getuid() == 0:
+        _empty_bounding_set()
         try:
             entry = pwd.getpwnam(user)
         except KeyError as error:
@@ -35,6 +53,7 @@ def drop_to(user: str) -> None:
             os.setresuid(entry.pw_uid, entry.pw_uid, entry.pw_uid)
         except OSError as error:
             raise WorldError(f"cannot become {user}: {error.strerror}") from error
+    _drop_capabilities()
     _prctl(_PR_SET_NO_NEW_PRIVS, 1)
     _prctl(_PR_SET_DUMPABLE, 0)
 
@@ -68,6 +87,22 @@ def uid_of(user: str) -> int | None:
         return pwd.getpwnam(user).pw_uid
     except KeyError:
         return None
+
+
+def _empty_bounding_set() -> None:
+    """So that no program that we start gets a capability by being root's.  It takes CAP_SETPCAP; where that
+    is missing somebody has bounded us already."""
+    for capability in range(_CAPABILITIES):
+        if _libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0) != 0:
+            return  # not allowed, or beyond the last one that this kernel knows
+
+
+def _drop_capabilities() -> None:
+    """None is left, the ambient ones neither: those are kept within the permitted."""
+    header = _CapabilityHeader(version=_CAPABILITY_VERSION_3, pid=0)
+    none = (_CapabilityHalf * 2)()
+    if _libc.capset(ctypes.byref(header), ctypes.byref(none)) != 0:
+        raise WorldError(f"cannot give up capabilities: {os.strerror(ctypes.get_errno())}")
 
 
 def _prctl(option: int, argument: int) -> None:

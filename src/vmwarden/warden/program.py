@@ -10,6 +10,7 @@ from vmwarden.controls.gate import NftGate
 from vmwarden.controls.power import Power
 from vmwarden.controls.services import Services
 from vmwarden.errors import JournalError, UntrustedInput, UsageError, WorldError
+from vmwarden.linux import landlock
 from vmwarden.linux.clock import SystemClock
 from vmwarden.linux.lock import exclusive
 from vmwarden.linux.privileges import stay_runnable, uid_of
@@ -62,7 +63,7 @@ def serve(
             nonce=_nonce,
             say=say,
             observe_only=observe_only,
-            notes=notes + found,
+            notes=notes + landlock.note() + found,
         )
         Loop(
             warden,

@@ -24,5 +24,18 @@ ROOT_ONLY: tuple[str, ...] = tuple(
     dict.fromkeys((*platform.ROOT_ONLY, *dmi.ROOT_ONLY, *smbios.ROOT_ONLY, *fw_cfg.ROOT_ONLY))
 )
 
+#: below this lies all that any source reads, and the names of channels; the watcher can open nothing else
+#: (watcher.start).  /proc/device-tree points into /sys/firmware.
+READ: tuple[str, ...] = (
+    "/sys/class",
+    "/sys/devices",
+    "/sys/firmware",
+    "/sys/hypervisor",
+    "/proc/cmdline",
+    "/proc/cpuinfo",
+    "/etc/timezone",
+    "/etc/vultr",
+)
+
 #: what identifies this one VM: a recording that holds it says so
 IDENTIFYING: tuple[str, ...] = (*dmi.ROOT_ONLY, *smbios.ROOT_ONLY)
