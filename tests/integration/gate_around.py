@@ -10,8 +10,7 @@ import os
 import platform
 import socket
 import struct
-
-import pytest
+from unittest import SkipTest
 
 from vmwarden.linux.netlink import Netlink, attribute, nested
 
@@ -30,7 +29,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 def _bpf(command: int, attributes: bytes) -> int:
     if platform.machine() != "x86_64":
-        pytest.skip("the number of the system call bpf is known here for x86-64 only")
+        raise SkipTest("the number of the system call bpf is known here for x86-64 only")
     buffer = ctypes.create_string_buffer(attributes, len(attributes))
     made: int = _libc.syscall(_BPF, command, buffer, len(attributes))
     if made < 0:
@@ -73,7 +72,7 @@ def attach_tcx(index: int) -> int:
     try:
         return _bpf(_LINK_CREATE, struct.pack("=IIIIIIQ", made, index, _TCX_EGRESS, 0, 0, 0, 0))
     except OSError as error:
-        pytest.skip(f"no tcx on this kernel: {error}")
+        raise SkipTest(f"no tcx on this kernel: {error}") from error
     finally:
         os.close(made)
 

@@ -72,8 +72,9 @@ def tcp(
     *,
     source_port: int = 0,
     sent_from: str = "",
+    heard_at: str = "",
 ) -> bool:
-    """A connection that carries a byte each way."""
+    """A connection that carries a byte each way.  heard_at: where it arrives, if not at the address."""
     any_address = "::" if ":" in to else "0.0.0.0"
     with (
         _alone((target.name, port), (source.name, source_port)),
@@ -83,7 +84,7 @@ def tcp(
         for each in (listener, client):
             each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             each.settimeout(2 * WITHIN_S)
-        listener.bind((to, port))
+        listener.bind((heard_at or to, port))
         listener.listen(1)
         client.bind((sent_from or any_address, source_port))
         try:

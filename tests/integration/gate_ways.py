@@ -16,7 +16,7 @@ from tests.integration import gate_probe as probe
 from tests.integration.gate_around import XDP_TX, XdpSender, attach_xdp
 from tests.integration.gate_frames import Ear, Ends, Frame, crafted, mac, send
 from tests.integration.gate_policy import MANAGE_IN, MANAGE_OUT, PROBER_UID, REACH
-from vmwarden.controls.second_layer import SecondLayer
+from vmwarden.controls.gate import NftGate
 from vmwarden.model.link import Link
 from vmwarden.testing.network import (
     BEHIND,
@@ -46,6 +46,7 @@ class Way:
     why: what passes closed, and why.
     lone: whether the first layer alone, closed, lets it through (measured; expected here).
     leased: it is judged by the second layer only, so that after the warden's death its lease still counts.
+    cut: from quarantined on, the device that it takes is switched off.
     """
 
     passes: Callable[[], bool]
@@ -53,12 +54,13 @@ class Way:
     opened: bool = True
     lone: bool = False
     leased: bool = False
+    cut: bool = False
     why: str = ""
 
 
 @dataclass(slots=True)
 class Scene:
-    """built: before there is a gate; done: once both layers stand and before the second looks again.
+    """built: before there is a gate; done: once both layers stand and before the gate hears of it.
 
     Either raises CommandFailed where this kernel has not got what it needs.
     """
@@ -66,7 +68,7 @@ class Scene:
     name: str
     ways: Callable[[Lan], dict[str, Way]]
     built: Callable[[Lan], None] = field(default=lambda lan: None)
-    done: Callable[[Lan, SecondLayer], None] = field(default=lambda lan, layer: None)
+    done: Callable[[Lan, NftGate], None] = field(default=lambda lan, gate: None)
 
 
 def scenes() -> tuple[Scene, ...]:
@@ -74,8 +76,10 @@ def scenes() -> tuple[Scene, ...]:
         Scene("this VM", _plain),
         Scene("packet sockets of this VM", _packet_sockets),
         Scene("container, routed", _routed),
+        Scene("container behind NAT", _published, _publish),
         Scene("container on a bridge that holds the uplink", _bridged, _bridge),
         Scene("macvlan child in another namespace", _macvlan, _make_macvlan),
+        Scene("ipvlan child in another namespace", _ipvlan, _make_ipvlan),
         Scene("hot-plugged NIC", _second_nic, done=_hot_plug),
         Scene("renamed NIC", lambda lan: _nic(lan, "renamed0"), done=_rename),
         Scene("NIC removed and returned", lambda lan: _nic(lan, "eth0"), done=_return),
@@ -103,9 +107,9 @@ def _plain(lan: Lan) -> dict[str, Way]:
         "TCP in": Way(lambda: probe.tcp(peer, vm, VM, 9002)),
         "ICMP out": Way(lambda: probe.ping(vm, PEER)),
         "ICMP in": Way(lambda: probe.ping(peer, VM)),
-        "UDP out, IPv6": Way(lambda: probe.udp(vm, peer, PEER6, 9000)),
-        "UDP in, IPv6": Way(lambda: probe.udp(peer, vm, VM6, 9000)),
-        "TCP in, IPv6": Way(lambda: probe.tcp(peer, vm, VM6, 9002)),
+        "UDP out, IPv6": Way(lambda: probe.udp(vm, peer, PEER6, 9010)),
+        "UDP in, IPv6": Way(lambda: probe.udp(peer, vm, VM6, 9010)),
+        "TCP in, IPv6": Way(lambda: probe.tcp(peer, vm, VM6, 9012)),
         "ICMPv6 out": Way(lambda: probe.ping(vm, PEER6)),
         "ICMPv6 in": Way(lambda: probe.ping(peer, VM6)),
         "UDP in fragments out": Way(lambda: _long(vm, peer, PEER)),
@@ -191,6 +195,34 @@ def _routed(lan: Lan) -> dict[str, Way]:
     }
 
 
+PUBLISHED = 8080
+
+
+def _publish(lan: Lan) -> None:
+    """As Docker does: ports of the VM's lead to the container, and what it sends gets the VM's address."""
+    lan.peer.run("ip", "route", "del", f"{BEHIND}/32")
+    for words in (
+        ("table", "ip", "published"),
+        ("chain", "ip", "published", "in", "{ type nat hook prerouting priority dstnat; }"),
+        ("chain", "ip", "published", "out", "{ type nat hook postrouting priority srcnat; }"),
+        ("rule", "ip", "published", "in", f"tcp dport {{ {PUBLISHED}, {MANAGE_IN} }} dnat to {BEHIND}"),
+        ("rule", "ip", "published", "out", f"ip saddr {BEHIND} oif eth0 masquerade"),
+    ):
+        lan.vm.run("nft", "add", *words)
+
+
+def _published(lan: Lan) -> dict[str, Way]:
+    behind, peer = lan.behind, lan.peer
+    return {
+        "out, UDP": Way(lambda: probe.udp(behind, peer, PEER, 9000)),
+        "out, TCP to the port of manage": Way(lambda: probe.tcp(behind, peer, PEER, MANAGE_OUT)),
+        "in, TCP to a published port": Way(lambda: probe.tcp(peer, behind, VM, PUBLISHED, heard_at=BEHIND)),
+        "in, TCP to the port of manage, published": Way(
+            lambda: probe.tcp(peer, behind, VM, MANAGE_IN, sent_from=PEER, heard_at=BEHIND)
+        ),
+    }
+
+
 def _bridge(lan: Lan) -> None:
     lan.vm.run("ip", "link", "add", "br0", "type", "bridge")
     # where it is on, the first layer sees bridged IP packets, too; most VMs have not got it
@@ -216,7 +248,7 @@ def _live_at_the_link(where: Namespace, device: str) -> None:
 
 def _bridged(lan: Lan) -> dict[str, Way]:
     behind, peer = lan.behind, lan.peer
-    ways = _neighbours(lan, "eth0")
+    ways = _neighbours(lan)
     ways["this VM over the bridge: UDP out"] = Way(lambda: probe.udp(lan.vm, peer, PEER, 9000))
     ways["this VM over the bridge: manage in"] = Way(
         lambda: probe.tcp(peer, lan.vm, VM, MANAGE_IN, sent_from=PEER),
@@ -235,7 +267,7 @@ def _bridged(lan: Lan) -> dict[str, Way]:
     return ways
 
 
-def _neighbours(lan: Lan, device: str) -> dict[str, Way]:
+def _neighbours(lan: Lan) -> dict[str, Way]:
     """Somebody who is at the link with an address and a MAC of his own, through our uplink."""
     behind, peer = lan.behind, lan.peer
     return {
@@ -259,7 +291,7 @@ def _make_macvlan(lan: Lan) -> None:
 
 
 def _macvlan(lan: Lan) -> dict[str, Way]:
-    ways = _neighbours(lan, "mv0")
+    ways = _neighbours(lan)
     ear = (lan.peer, "eth0")
     outward = Ends(mac(lan.behind, "mv0"), mac(lan.peer), GUEST, PEER, GUEST6, PEER6)
     for name in ("IPv4, UDP", "another EtherType"):
@@ -269,7 +301,18 @@ def _macvlan(lan: Lan) -> dict[str, Way]:
     return ways
 
 
-def _hot_plug(lan: Lan, _: SecondLayer) -> None:
+def _make_ipvlan(lan: Lan) -> None:
+    lan.vm.run("ip", "link", "add", "link", "eth0", "name", "iv0", "type", "ipvlan", "mode", "l2")
+    lan.vm.run("ip", "link", "set", "iv0", "netns", lan.behind.name)
+    lan.behind.run("ip", "link", "set", "eth0", "down")
+    _live_at_the_link(lan.behind, "iv0")
+
+
+def _ipvlan(lan: Lan) -> dict[str, Way]:
+    return _neighbours(lan)
+
+
+def _hot_plug(lan: Lan, _: NftGate) -> None:
     lan.vm.run("ip", "link", "add", "new0", "type", "veth", "peer", "name", "new0", "netns", lan.peer.name)
     lan.vm.run("ip", "link", "set", "new0", "up")
     lan.peer.run("ip", "link", "set", "new0", "up")
@@ -286,15 +329,15 @@ def _second_nic(lan: Lan) -> dict[str, Way]:
     }
 
 
-def _rename(lan: Lan, _: SecondLayer) -> None:
+def _rename(lan: Lan, _: NftGate) -> None:
     lan.vm.run("ip", "link", "set", "eth0", "down")
     lan.vm.run("ip", "link", "set", "eth0", "name", "renamed0")
     lan.vm.run("ip", "link", "set", "renamed0", "up")
 
 
-def _return(lan: Lan, layer: SecondLayer) -> None:
+def _return(lan: Lan, gate: NftGate) -> None:
     lan.vm.run("ip", "link", "del", "eth0")
-    layer.link_event()
+    gate.heard()
     lan.vm.run("ip", "link", "add", "eth0", "type", "veth", "peer", "name", "eth0", "netns", lan.peer.name)
     lan.vm.run("ip", "addr", "add", f"{VM}/24", "dev", "eth0")
     lan.vm.run("ip", "link", "set", "eth0", "up")
@@ -339,7 +382,8 @@ def _vlan(lan: Lan) -> dict[str, Way]:
 
 
 def _make_bond(lan: Lan) -> None:
-    lan.vm.run("ip", "link", "add", "bond0", "type", "bond", "mode", "active-backup")
+    lan.vm.run("ip", "link", "add", "bond0", "type", "bond", "mode", "active-backup", "miimon", "10")
+    lan.vm.run("ip", "addr", "flush", "dev", "eth0")
     lan.vm.run("ip", "link", "set", "eth0", "down")
     lan.vm.run("ip", "link", "set", "eth0", "master", "bond0")
     lan.vm.run("ip", "addr", "add", f"{VM}/24", "dev", "bond0")
@@ -366,7 +410,7 @@ def _bond(lan: Lan) -> dict[str, Way]:
 _AROUND = "out of reach: {}; finding {}, link down from quarantined on"
 
 
-def _redirect(lan: Lan, _: SecondLayer) -> None:
+def _redirect(lan: Lan, _: NftGate) -> None:
     redirect: tuple[str, ...] = ("protocol", "all", "u32", "match", "u32", "0", "0", "action", "mirred")
     redirect += ("egress", "redirect", "dev", "eth0")
     lan.vm.run("tc", "qdisc", "add", "dev", "eth1", "clsact")
@@ -381,12 +425,12 @@ def _redirected(lan: Lan) -> dict[str, Way]:
     outward = _frame_way(lan.vm, ear, "IPv4, UDP", lambda token: crafted(made, token), device="eth1")
     inward = _frame_way(lan.behind, ear, "IPv4, UDP", lambda token: crafted(made, token))
     return {
-        "on its way out of that device": replace(outward, closed=True, why=why),
-        "on its way in at that device": replace(inward, closed=True, why=why),
+        "on its way out of that device": replace(outward, closed=True, cut=True, why=why),
+        "on its way in at that device": replace(inward, closed=True, cut=True, why=why),
     }
 
 
-def _bounce(lan: Lan, _: SecondLayer) -> None:
+def _bounce(lan: Lan, _: NftGate) -> None:
     with lan.vm.entered():
         attach_xdp(socket.if_nametoindex("eth0"), XDP_TX)
 
@@ -399,7 +443,7 @@ def _bounced(lan: Lan) -> dict[str, Way]:
             return ear.heard(token)
 
     why = _AROUND.format("XDP comes before every hook", "gate.around.xdp")
-    return {"a frame that came in goes out again": Way(passes, closed=True, lone=True, why=why)}
+    return {"a frame that came in goes out again": Way(passes, closed=True, lone=True, cut=True, why=why)}
 
 
 def _af_xdp(lan: Lan) -> dict[str, Way]:
@@ -413,10 +457,10 @@ def _af_xdp(lan: Lan) -> dict[str, Way]:
             return ear.heard(token)
 
     why = _AROUND.format("AF_XDP hands frames to the driver", "gate.around.af-xdp")
-    return {"out": Way(passes, closed=True, lone=True, why=why)}
+    return {"out": Way(passes, closed=True, lone=True, cut=True, why=why)}
 
 
-def _move(lan: Lan, _: SecondLayer) -> None:
+def _move(lan: Lan, _: NftGate) -> None:
     lan.vm.run("ip", "link", "set", "eth0", "netns", lan.behind.name, "name", "taken0")
     lan.behind.run("ip", "link", "set", "taken0", "up")
 
