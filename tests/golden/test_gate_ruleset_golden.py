@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The text that boots every VM changes only on purpose.
+"""The text that boots every VM, and what the warden puts in its place, change only on purpose.
 
 After such a change: python -m tests.golden.test_gate_ruleset_golden
 """
@@ -9,14 +9,19 @@ from pathlib import Path
 import pytest
 
 from tests.integration.gate_policy import gate_policy, uids
-from vmwarden.rules.ruleset import NO_MANAGE, closed
+from tests.unit.rules.test_rules_ruleset import draining
+from vmwarden.rules import netdev_ruleset
+from vmwarden.rules.ruleset import NO_MANAGE, boot_file, closed
 
 FOLDER = Path(__file__).parent / "gate"
 
 
 def texts() -> dict[str, str]:
+    users = uids(["prober"])
     return {
-        "closed.nft": closed(gate_policy(more_scopes=1), users=uids(["prober"])),
+        "boot.nft": boot_file(gate_policy(more_scopes=1), users=users),
+        "drain.nft": closed(draining(), users=users),
+        "layer2.nft": netdev_ruleset.table(gate_policy(more_scopes=1), users=users),
         "no_manage.nft": NO_MANAGE,
     }
 

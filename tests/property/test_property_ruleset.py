@@ -27,6 +27,10 @@ scopes = st.builds(
 reaches = st.builds(Reach, to=networks, as_=st.just("prober"), udp=ports)
 
 
+def _unnamed(rule: str) -> str:
+    return rule.partition(" comment")[0]
+
+
 @settings(max_examples=150, deadline=None)
 @given(
     st.lists(tcp_in, max_size=4),
@@ -40,18 +44,30 @@ def test_a_policy_only_adds_rules_between_the_lease_and_the_drop(
     policy = bare(Manage(in_=tuple(into), out=tuple(out)), scopes=tuple(named), reach=tuple(reach))
     found = chains(closed(policy, users={"prober": 1}))
     assert set(found) == set(BASE)
-    for name in ("clear_in", "clear_out", "clear_forward", "replies"):
+    for name in (
+        "clear_in",
+        "clear_out",
+        "clear_forward",
+        "replies",
+        "ending_in",
+        "ending_out",
+        "booting_in",
+    ):
         assert found[name] == BASE[name]
+    # who begins a flow is only written down: nothing there accepts, and nothing drops but what is not
+    assert not any("accept" in rule for name in ("begins", "answers", "rightly") for rule in found[name])
+    assert not any("drop" in rule for name in ("begins", "answers", "rightly") for rule in found[name])
     for name in ("judge_in", "judge_out", "judge_forward"):
         assert found[name][-1].startswith("counter drop")
-        # the lease, loopback, later fragments and guarded stand first, as they do without any flow
-        first = [rule.partition(" comment")[0] for rule in found[name][:5][: len(BASE[name]) - 1]]
-        assert first == [rule.partition(" comment")[0] for rule in BASE[name][:5][: len(BASE[name]) - 1]]
+        # the lease, loopback, later fragments, direction, guarded and boot stand first, the ending last
+        first, last = (7, 2) if name != "judge_forward" else (1, 1)
+        whole, base = ([_unnamed(rule) for rule in each[name]] for each in (found, BASE))
+        assert whole[:first] == base[:first]
+        assert whole[-last:] == base[-last:]
         # nothing between them accepts without naming an address, a user or the link's own
-        for rule in found[name][5:-1]:
-            assert rule.startswith(("ip saddr", "ip6 saddr", "ip daddr", "ip6 daddr", "meta skuid 1 ip")) or (
-                "hoplimit" in rule or "limit rate" in rule
-            )
+        for rule in found[name][first:-last]:
+            by_name = rule.startswith(("ip saddr", "ip6 saddr", "ip daddr", "ip6 daddr", "meta skuid 1 ip"))
+            assert by_name or "hoplimit" in rule or "limit rate" in rule or "@booting" in rule
     assert found["judge_forward"] == [*BASE["judge_forward"][:1], found["judge_forward"][-1]]
 
 

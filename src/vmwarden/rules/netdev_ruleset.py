@@ -14,6 +14,8 @@ What is different from the first layer, and why:
 - The lease set is keyed by EtherType, so open means IPv4, IPv6 and what is tagged.  ARP always passes,
   and what bridges, bonds and 802.1X say to their neighbour; everything else never does.
 - There is no mark and no owned table: when the warden dies this layer closes with its lease.
+- It does not know who began a flow: the first layer does, and sees all flows that this VM's own stack has.
+- In a drain a new TCP flow is refused; for the rest see the first layer, which does not see what is bridged.
 - manage, reach and scopes are for addresses of this VM (fib ... type local).  What a container on a bridge
   or a macvlan child sends to the same port is not ours.
 - On the way out the protocol that a packet claims must be the EtherType in its frame.  A packet socket says
@@ -25,16 +27,30 @@ What is different from the first layer, and why:
 from collections.abc import Mapping
 
 from vmwarden.model.policy import Policy
-from vmwarden.rules.passing import LATER_FRAGMENTS, REPLIES, always, chain, link, scopes, too_big
+from vmwarden.rules import booting, drain, ending
+from vmwarden.rules.passing import (
+    ASKED,
+    LATER_FRAGMENTS,
+    REPLIES,
+    always,
+    chain,
+    link,
+    named_set,
+    scopes,
+    too_big,
+)
 from vmwarden.rules.sha2 import sha256
 
 TABLE = "vmwarden"
 LEASE_SET = "lease"
 GUARDED_SET = "lease_guarded"
+DRAIN_SET = "lease_drain"
 JUDGES = {"in": "judge_in", "out": "judge_out"}
 
 #: EtherTypes that a lease passes: IPv4, IPv6; 802.1Q and 802.1ad, where the tag is still in the frame
 LEASED = (0x0800, 0x86DD, 0x8100, 0x88A8)
+#: and those of the sets ending and booting
+SWITCHED = (0x0800, 0x86DD)
 #: before the priorities that others use there (nft's "filter" is 0)
 PRIORITY = -500
 #: begins the comment of each last drop; the fingerprint follows
@@ -51,47 +67,61 @@ _TRUE = "meta protocol {0:#06x} @ll,96,16 {0:#06x} {1}"
 _TRUE_TAGGED = "@ll,96,16 0x8100 @ll,128,16 {0:#06x} meta protocol {0:#06x} {1}"
 _ARP, _IPV4, _IPV6 = 0x0806, 0x0800, 0x86DD
 
+#: What is answered with a reset is answered by the first layer, so it has to get there, to be dropped: only
+#: what is for this VM or goes through it, and nothing that goes on at the link (a bridge, macvlan, ipvlan).
+_FOR_US = (
+    "fib daddr type local goto told",
+    "fib daddr oif exists fib daddr . iif oif missing goto told",
+)
 
-def table(policy: Policy, *, users: Mapping[str, int]) -> str:
+
+def table(policy: Policy, *, users: Mapping[str, int], metadata: bool = True) -> str:
     """The file that makes the table, or exchanges its rules where it stands: base chains and leases stay.
 
-    users: uid of every user named in policy.reach.  Raises Malformed as rules.ruleset.closed does.
+    users: uid of every user named in policy.reach.  metadata: as of rules.ruleset.closed.
+    Raises Malformed as that does.
     """
-    mark = f'counter drop comment "{COMMENT} {fingerprint(policy, users=users)}"'
-    chains = _chains(policy, users)
+    chains = _chains(policy, users, metadata)
+    mark = f'counter drop comment "{COMMENT} {_named(chains)}"'
     lines = [f"# vmwarden: the second layer, closed, by policy {policy.name} version {policy.version}"]
     # a chain has to be there to be flushed, and everything that is jumped to before it is named
     lines += [f"add table netdev {TABLE}", *(f"add chain netdev {TABLE} {name}" for name in chains)]
     lines += [f"flush chain netdev {TABLE} {name}" for name in chains]
     lines.append(f"table netdev {TABLE} {{")
-    for name in (LEASE_SET, GUARDED_SET):
-        lines.append(f"\tset {name} {{ type ether_type; flags timeout; }}")
+    for name in (LEASE_SET, GUARDED_SET, DRAIN_SET, ending.SET, booting.SET):
+        lines.append(named_set(name, "type ether_type", "flags timeout;"))
+    lines += [*ASKED, *ending.SETS]
     for name, rules in chains.items():
         lines += chain(name, [rule.replace("counter drop", mark) for rule in rules])
     return "\n".join(lines) + "\n}\n"
 
 
-def anew(policy: Policy, *, users: Mapping[str, int]) -> str:
+def anew(policy: Policy, *, users: Mapping[str, int], metadata: bool = True) -> str:
     """As table, in place of whatever the table held before; base chains and leases go."""
-    return f"add table netdev {TABLE}\ndelete table netdev {TABLE}\n" + table(policy, users=users)
+    made = table(policy, users=users, metadata=metadata)
+    return f"add table netdev {TABLE}\ndelete table netdev {TABLE}\n" + made
 
 
-def fingerprint(policy: Policy, *, users: Mapping[str, int]) -> str:
+def fingerprint(policy: Policy, *, users: Mapping[str, int], metadata: bool = True) -> str:
     """Names these rules: 16 hex digits, as written in the last drop of each judge."""
-    chains = _chains(policy, users)
+    return _named(_chains(policy, users, metadata))
+
+
+def names(policy: Policy, *, users: Mapping[str, int], metadata: bool = True) -> tuple[str, ...]:
+    """Of the chains that table makes."""
+    return tuple(_chains(policy, users, metadata))
+
+
+def _named(chains: Mapping[str, list[str]]) -> str:
     whole = "\n".join(line for name, rules in chains.items() for line in (name, *rules))
     return sha256(whole.encode()).hexdigest()[:16]
 
 
-def names(policy: Policy, *, users: Mapping[str, int]) -> tuple[str, ...]:
-    """Of the chains that table makes."""
-    return tuple(_chains(policy, users))
-
-
-def _chains(policy: Policy, users: Mapping[str, int]) -> dict[str, list[str]]:
+def _chains(policy: Policy, users: Mapping[str, int], metadata: bool) -> dict[str, list[str]]:
     into, out = always(policy, users)
     scopes_in, scopes_out = scopes(policy)
     link_in, link_out = link(ip="meta protocol ip", ip6="meta protocol ip6")
+    boot_in, boot_out = (booting.into(), booting.out()) if metadata else ([], [])
     judge_out = [
         rule
         for form in (_TRUE, _TRUE_TAGGED)
@@ -101,20 +131,45 @@ def _chains(policy: Policy, users: Mapping[str, int]) -> dict[str, list[str]]:
             form.format(_IPV6, "jump true_out"),
         )
     ]
+    drained = f"meta protocol @{DRAIN_SET} jump drain"
     return {
         "replies": list(REPLIES),
         "scopes_in": scopes_in,
         "scopes_out": scopes_out,
-        "local_in": [f"meta protocol @{GUARDED_SET} jump scopes_in", *into, *too_big(policy)],
-        "local_out": [f"meta protocol @{GUARDED_SET} jump scopes_out", *out],
-        "true_out": [*LATER_FRAGMENTS, *link_out, "fib saddr type local jump local_out"],
+        "booting_in": boot_in,
+        "booting_out": boot_out,
+        "drain": ["meta protocol { 0x8100, 0x88a8 } accept", *drain.OLD, "meta l4proto != tcp accept"],
+        "told": ending.noted("accept"),
+        "ending_in": ["meta l4proto != tcp return", "meta pkttype != host return", *ending.calls(), *_FOR_US],
+        "ending_out": ending.made(),
+        "ending_own": ending.own(),
+        "local_in": [
+            f"meta protocol @{GUARDED_SET} jump scopes_in",
+            f"meta protocol @{booting.SET} jump booting_in",
+            *into,
+            *too_big(policy),
+        ],
+        "local_out": [
+            f"meta protocol @{GUARDED_SET} jump scopes_out",
+            f"meta protocol @{booting.SET} jump booting_out",
+            *out,
+            f"meta protocol @{ending.SET} jump ending_own",
+        ],
+        "true_out": [
+            *LATER_FRAGMENTS,
+            *link_out,
+            "fib saddr type local jump local_out",
+            f"meta protocol @{ending.SET} jump ending_out",
+        ],
         JUDGES["in"]: [
+            drained,
             "meta protocol arp accept",
             *LATER_FRAGMENTS,
             *link_in,
             "fib daddr type local jump local_in",
             *_NEIGHBOURS,
+            f"meta protocol @{ending.SET} jump ending_in",
             "counter drop",
         ],
-        JUDGES["out"]: [*judge_out, *_NEIGHBOURS, "counter drop"],
+        JUDGES["out"]: [drained, *judge_out, *_NEIGHBOURS, "counter drop"],
     }

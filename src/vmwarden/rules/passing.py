@@ -2,7 +2,7 @@
 """What passes a closed gate, as nft rules: the same for both layers.
 
 Where a function gives two lists, they are (inbound, outbound).  "jump replies" needs a chain of that name
-with REPLIES in it.
+with REPLIES in it, and "@asked4", "@asked6" the sets of ASKED.
 """
 
 from collections.abc import Iterable, Mapping
@@ -30,6 +30,34 @@ _LINK = (
 LATER_FRAGMENTS = ("ip frag-off & 0x1fff != 0 counter drop", "frag frag-off != 0 counter drop")
 #: a reply of TCP has ACK, or is a bare RST: nobody can begin a flow against its direction
 REPLIES = ("tcp flags & ack == ack accept", "tcp flags & (syn | rst) == rst accept")
+
+#: what a family is called in a rule, the type of its addresses, and the end of the names of its sets
+FAMILIES = (("ip", "ipv4_addr", "4"), ("ip6", "ipv6_addr", "6"))
+#: How long a question over UDP may be answered: the longest wait of NTP and DNS clients between two tries.
+_ANSWER_WITHIN = "10s"
+
+
+def named_set(name: str, of: str, more: str) -> str:
+    """The line of one set.  of: the type of its keys, or what they are made of (typeof)."""
+    return f"\tset {name} {{ {of}; {more} }}"
+
+
+def flow_sets(stem: str, more: str) -> list[str]:
+    """A set of flows for each family; flow() makes its keys.  more: size, flags, timeout."""
+    return [
+        named_set(stem + end, f"type {kind} . inet_service . {kind} . inet_service", more)
+        for _, kind, end in FAMILIES
+    ]
+
+
+def flow(family: str, protocol: str, *, inbound: bool) -> str:
+    """What names a flow, read out of a packet: address and port of the other end, then our own."""
+    other, own = ("s", "d") if inbound else ("d", "s")
+    return f"{family} {other}addr . {protocol} {other}port . {family} {own}addr . {protocol} {own}port"
+
+
+#: Questions of reach over UDP: only what was asked is answered.  Full: nothing more is asked for 10 s.
+ASKED = tuple(flow_sets("asked", f"size 1024; flags dynamic,timeout; timeout {_ANSWER_WITHIN};"))
 
 
 def chain(name: str, rules: Iterable[str], *, hook: str = "") -> list[str]:
@@ -67,9 +95,9 @@ def always(policy: Policy, users: Mapping[str, int]) -> tuple[list[str], list[st
     """Manage and reach.  users: uid of every user named in policy.reach.  Raises Malformed."""
     into: list[str] = []
     out: list[str] = []
-    for flow in policy.manage.in_:
-        _tcp_only(flow.udp, "manage.in")
-        _flow_in(flow, "manage.in", into, out)
+    for entry in policy.manage.in_:
+        _tcp_only(entry.udp, "manage.in")
+        _flow_in(entry, "manage.in", into, out)
     for target in policy.manage.out:
         _tcp_only(target.udp, "manage.out")
         _flow_out(target, "manage.out", "", into, out)
@@ -78,7 +106,7 @@ def always(policy: Policy, users: Mapping[str, int]) -> tuple[list[str], list[st
             raise Malformed(
                 f"reach: there is no user {service.as_} on this VM", mend="create it, or name another"
             )
-        _flow_out(service, "reach", f"meta skuid {users[service.as_]} ", into, out)
+        _reach(service, f"meta skuid {users[service.as_]} ", into, out)
     return into, out
 
 
@@ -87,25 +115,38 @@ def scopes(policy: Policy) -> tuple[list[str], list[str]]:
     into: list[str] = []
     out: list[str] = []
     for scope in policy.scopes:
-        for flow in scope.in_:
-            _flow_in(flow, f"scope {scope.name}", into, out)
+        for entry in scope.in_:
+            _flow_in(entry, f"scope {scope.name}", into, out)
         for target in scope.out:
             _flow_out(target, f"scope {scope.name}", "", into, out)
     return into, out
 
 
-def _flow_in(flow: FlowIn, where: str, into: list[str], out: list[str]) -> None:
-    family, address = _address(flow.from_, where)
-    protocol, port = _port(flow.tcp, flow.udp, where)
-    into.append(f"{family} saddr {address} {protocol} dport {port} accept")
-    out.append(f"{family} daddr {address} {protocol} sport {port} {_reply(protocol)}")
+def _flow_in(entry: FlowIn, where: str, into: list[str], out: list[str]) -> None:
+    family, network = address(entry.from_, where)
+    protocol, number = port(entry.tcp, entry.udp, where)
+    into.append(f"{family} saddr {network} {protocol} dport {number} accept")
+    out.append(f"{family} daddr {network} {protocol} sport {number} {_reply(protocol)}")
 
 
-def _flow_out(flow: FlowOut | Reach, where: str, user: str, into: list[str], out: list[str]) -> None:
-    family, address = _address(flow.to, where)
-    protocol, port = _port(flow.tcp, flow.udp, where)
-    out.append(f"{user}{family} daddr {address} {protocol} dport {port} accept")
-    into.append(f"{family} saddr {address} {protocol} sport {port} {_reply(protocol)}")
+def _flow_out(target: FlowOut | Reach, where: str, user: str, into: list[str], out: list[str]) -> None:
+    family, network = address(target.to, where)
+    protocol, number = port(target.tcp, target.udp, where)
+    out.append(f"{user}{family} daddr {network} {protocol} dport {number} accept")
+    into.append(f"{family} saddr {network} {protocol} sport {number} {_reply(protocol)}")
+
+
+def _reach(service: Reach, user: str, into: list[str], out: list[str]) -> None:
+    if service.tcp is not None:
+        _flow_out(service, "reach", user, into, out)
+        return
+    family, network = address(service.to, "reach")
+    _, number = port(service.tcp, service.udp, "reach")
+    asked = "asked4" if family == "ip" else "asked6"
+    key = flow(family, "udp", inbound=False)
+    out.append(f"{user}{family} daddr {network} udp dport {number} update @{asked} {{ {key} }} accept")
+    key = flow(family, "udp", inbound=True)
+    into.append(f"{family} saddr {network} udp sport {number} {key} @{asked} accept")
 
 
 def _reply(protocol: str) -> str:
@@ -113,7 +154,8 @@ def _reply(protocol: str) -> str:
     return "jump replies" if protocol == "tcp" else "accept"
 
 
-def _address(text: str, where: str) -> tuple[str, IPv4Network | IPv6Network]:
+def address(text: str, where: str) -> tuple[str, IPv4Network | IPv6Network]:
+    """(its family in nft, the network).  Raises Malformed."""
     try:
         network = ip_network(text, strict=False)
     except ValueError as error:
@@ -121,7 +163,8 @@ def _address(text: str, where: str) -> tuple[str, IPv4Network | IPv6Network]:
     return ("ip" if network.version == 4 else "ip6"), network
 
 
-def _port(tcp: int | None, udp: int | None, where: str) -> tuple[str, int]:
+def port(tcp: int | None, udp: int | None, where: str) -> tuple[str, int]:
+    """(the protocol in nft, the port).  Raises Malformed."""
     if tcp is not None and udp is None:
         return "tcp", tcp
     if udp is not None and tcp is None:

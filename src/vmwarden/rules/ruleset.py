@@ -5,25 +5,41 @@ The text is plain nft: the boot unit loads it with `nft -f`, before any Python r
 by itself; open is only what the table inet vmwarden_alive of a living warden makes of it:
 
     priority  table           chain     does
-    -360      vmwarden        clear_*   takes our two bits off every packet's mark: nobody else may set them
-    -350      vmwarden_alive  permit_*  sets a bit while a lease runs (vmwarden.linux.nft)
-    -340      vmwarden        judge_*   passes what has a bit, then manage, reach and the link's own; drops
+    -360      vmwarden        clear_*   takes our two bits off every packet's mark: nobody else may set them;
+                                        on the way out it also sees who begins a TCP flow (rules.direction)
+    -350      vmwarden_alive  permit_*  sets bits while a lease runs (vmwarden.linux.nft)
+    -340      vmwarden        judge_*   passes what has a lease's bits, then manage, reach and the link's own;
+                                        drops
 
 Every chain stands at prerouting (_in), output (_out) and forward (_forward).  A forwarded packet is judged
 twice, at prerouting and at forward: the first lets through what the second must refuse, because before
 routing nobody knows whether a packet to a manage port is for this VM or for something behind it.
 Postrouting needs no judge: all that gets there came through output or forward.
 
-What the rules may not contain, and why (reference/gate.md has the measurements): `ct state` before the
-lease, because established flows would outlive it; reliance on a chain's policy, because it is not yet in
-force for a moment while a table is replaced; times, because nft evaluates them by a clock that can be set.
+Two sets switch something on, and are empty otherwise: `ending` (rules.ending) and `booting` (rules.booting).
+
+What the rules may not contain, and why (reference/gate.md has the measurements): `ct`, because it turns
+connection tracking on for every packet, and before the lease established flows would outlive it; reliance
+on a chain's policy, because it is not yet in force for a moment while a table is replaced; times, because
+nft evaluates them by a clock that can be set.
 """
 
 import re
 from collections.abc import Mapping
 
 from vmwarden.model.policy import Policy
-from vmwarden.rules.passing import LATER_FRAGMENTS, REPLIES, always, chain, link, scopes, too_big
+from vmwarden.rules import booting, direction, drain, ending
+from vmwarden.rules.passing import (
+    ASKED,
+    LATER_FRAGMENTS,
+    REPLIES,
+    always,
+    chain,
+    link,
+    named_set,
+    scopes,
+    too_big,
+)
 from vmwarden.rules.sha2 import sha256
 
 TABLE = "vmwarden"
@@ -34,6 +50,8 @@ ALIVE_TABLE = "vmwarden_alive"
 OPEN_BIT = 0x2000_0000
 GUARDED_BIT = 0x4000_0000
 OUR_BITS = OPEN_BIT | GUARDED_BIT
+#: of the lease `drain`, for a policy that has one (rules.drain)
+DRAIN_BITS = OUR_BITS
 OTHER_BITS = 0xFFFF_FFFF ^ OUR_BITS
 
 #: before connection tracking (-200) and raw (-300), after its defragmentation (-400)
@@ -45,83 +63,141 @@ JUDGE_PRIORITY = -340
 HOOKS = {"in": "prerouting", "out": "output", "forward": "forward"}
 #: begins the comment of each last drop; the fingerprint follows
 COMMENT = "vmwarden.gate/1"
+#: the packet's family is the key, as of the lease
+_SWITCH = "type nf_proto", "flags timeout;"
 
 _LINK_IN, _LINK_OUT = link(ip="meta nfproto ipv4", ip6="meta nfproto ipv6")
 
 #: in place of whatever the table held before
 _ANEW = f"add table inet {TABLE}\ndelete table inet {TABLE}\n"
 _MARK = re.compile(rf'counter drop comment "{COMMENT} ([0-9a-f]{{16}})"')
+#: behind the table in a boot file: who loads the rules again later (rules.flat) leaves it out
+_BOOTING = (
+    f"add element inet {TABLE} {booting.SET} "
+    f"{{ ipv4 timeout {booting.UNTIL_END}, ipv6 timeout {booting.UNTIL_END} }}\n"
+)
 
 _CLEAR = f"meta mark set meta mark & {OTHER_BITS:#010x}"
 
 
-def closed(policy: Policy, *, users: Mapping[str, int]) -> str:
+def closed(policy: Policy, *, users: Mapping[str, int], metadata: bool = True) -> str:
     """The file that replaces table inet vmwarden by this policy's closed rules, in one transaction.
 
-    users: uid of every user named in policy.reach.  Whatever the table held before is gone.
+    users: uid of every user named in policy.reach.  metadata: whether the platform's metadata service may
+    be asked while set `booting` is filled.  Whatever the table held before is gone.
     Raises Malformed: an address that is none, a flow without exactly one port, UDP in manage, a user
     that is not in users.
     """
-    return _file(_ANEW, policy, users)
+    return _file(_ANEW, policy, users, metadata)
 
 
-def exchanged(policy: Policy, *, users: Mapping[str, int]) -> str:
+def boot_file(policy: Policy, *, users: Mapping[str, int], metadata: bool = True) -> str:
+    """As closed, for vmwarden-closed.service: root may ask the metadata service for booting.UNTIL_END."""
+    return closed(policy, users=users, metadata=metadata) + (_BOOTING if metadata else "")
+
+
+def exchanged(policy: Policy, *, users: Mapping[str, int], metadata: bool = True) -> str:
     """Like closed, for a table that stands as closed made it: keeps the chains and changes their rules.
 
     Each chain then has, for every packet, either all its old rules or all its new ones.  A deleted and
-    a new chain are both at the hook for a moment, and a packet may meet either, both or none.
+    a new chain are both at the hook for a moment, and a packet may meet either, both or none.  What is in
+    the sets stays.
     """
-    return _file(f"add table inet {TABLE}\nflush table inet {TABLE}\n", policy, users)
+    return _file(f"add table inet {TABLE}\nflush table inet {TABLE}\n", policy, users, metadata)
 
 
-def fingerprint(policy: Policy, *, users: Mapping[str, int]) -> str:
+def fingerprint(policy: Policy, *, users: Mapping[str, int], metadata: bool = True) -> str:
     """Names these rules: 16 hex digits of a SHA-256 over them, as written in the last drop of each chain."""
-    return sha256("\n".join(_body(policy, users)).encode()).hexdigest()[:16]
+    return _named(_body(policy, users, metadata))
 
 
-def _file(head: str, policy: Policy, users: Mapping[str, int]) -> str:
-    mark = f'comment "{COMMENT} {fingerprint(policy, users=users)}"'
-    lines = [line.replace("counter drop", f"counter drop {mark}") for line in _body(policy, users)]
+def _named(body: list[str]) -> str:
+    return sha256("\n".join(body).encode()).hexdigest()[:16]
+
+
+def _file(head: str, policy: Policy, users: Mapping[str, int], metadata: bool) -> str:
+    body = _body(policy, users, metadata)
+    mark = f'comment "{COMMENT} {_named(body)}"'
+    lines = [line.replace("counter drop", f"counter drop {mark}") for line in body]
     return (
         f"# vmwarden: the gate, closed, by policy {policy.name} version {policy.version}\n"
         f"{head}table inet {TABLE} {{\n" + "\n".join(lines) + "\n}\n"
     )
 
 
-def _body(policy: Policy, users: Mapping[str, int]) -> list[str]:
+def _body(policy: Policy, users: Mapping[str, int], metadata: bool) -> list[str]:
+    drains = drain.asked(policy)
     into, out = always(policy, users)
-    into += [*_LINK_IN, *too_big(policy)]
-    out += _LINK_OUT
     scopes_in, scopes_out = scopes(policy)
-    lines: list[str] = []
+    chains = {"replies": list(REPLIES), "scopes_in": scopes_in, "scopes_out": scopes_out}
+    chains |= direction.chains(policy)
+    chains |= {
+        "ending_in": [*ending.calls(), *ending.noted("reject with tcp reset")],
+        "ending_out": [*ending.made(), *ending.own()],
+    }
+    sets = [*direction.SETS, *ASKED, *ending.SETS, named_set(ending.SET, *_SWITCH)]
+    if metadata:
+        sets.append(named_set(booting.SET, *_SWITCH))
+        chains |= {"booting_in": booting.into(), "booting_out": booting.out()}
+        into = [f"meta nfproto @{booting.SET} jump booting_in", *into]
+        out = [f"meta nfproto @{booting.SET} jump booting_out", *out]
+    if drains:
+        sets += drain.SETS
+        chains |= {
+            "open_in": drain.opened(inbound=True),
+            "open_out": drain.opened(inbound=False),
+            "drain_in": drain.draining(inbound=True),
+            "drain_out": drain.draining(inbound=False),
+            "drain_forward": drain.forwarded(),
+        }
+    guarded = f"{_leased(GUARDED_BIT)} jump scopes_"
+    end = f"meta nfproto @{ending.SET} meta l4proto tcp jump ending_"
+    judged = {"forward": list[str]()}
+    for suffix, device, own, link_rules in (
+        ("in", "iif", into, [*_LINK_IN, *too_big(policy)]),
+        ("out", "oif", out, _LINK_OUT),
+    ):
+        judged[suffix] = [
+            f"{device} lo accept",
+            *LATER_FRAGMENTS,
+            *direction.refused(inbound=suffix == "in"),
+            guarded + suffix,
+            *own,
+            *link_rules,
+            end + suffix,
+        ]
+    lines = list(sets)
+    for name, rules in chains.items():
+        lines += chain(name, rules)
     for suffix, hook in HOOKS.items():
+        # most packets have no mark at all: for them this is one comparison
+        cleared = [f"meta mark != 0x00000000 {_CLEAR}"]
+        if suffix == "out":
+            cleared.append(direction.LOOK)
         lines += chain(
             f"clear_{suffix}",
-            # most packets have no mark at all: for them this is one comparison
-            [f"meta mark != 0x00000000 {_CLEAR}"],
+            cleared,
             hook=f"type filter hook {hook} priority {CLEAR_PRIORITY}; policy accept;",
         )
-    lines += chain("replies", REPLIES)
-    lines += chain("scopes_in", scopes_in)
-    lines += chain("scopes_out", scopes_out)
-    lease = f"meta mark & {OPEN_BIT:#010x} == {OPEN_BIT:#010x} {_CLEAR} accept"
-    guarded = f"meta mark & {GUARDED_BIT:#010x} == {GUARDED_BIT:#010x} {_CLEAR} jump scopes_"
-    judged = {
-        "in": [lease, "iif lo accept", *LATER_FRAGMENTS, guarded + "in", *into],
-        "out": [lease, "oif lo accept", *LATER_FRAGMENTS, guarded + "out", *out],
-        "forward": [lease],
-    }
     for suffix, hook in HOOKS.items():
+        remembered = drains and suffix != "forward"
+        lease = [_leased(OPEN_BIT) + (f" jump open_{suffix}" if remembered else " accept")]
+        if drains:
+            lease.append(f"{_leased(DRAIN_BITS)} jump drain_{suffix}")
         lines += chain(
             f"judge_{suffix}",
-            [*judged[suffix], "counter drop"],
+            [*lease, *judged[suffix], "counter drop"],
             hook=f"type filter hook {hook} priority {JUDGE_PRIORITY}; policy drop;",
         )
     return lines
 
 
+def _leased(bits: int) -> str:
+    return f"meta mark & {OUR_BITS:#010x} == {bits:#010x} {_CLEAR}"
+
+
 def intact(text: str) -> bool:
-    """Whether text is a file that closed has written, whole and unchanged.
+    """Whether text is a file that closed or boot_file has written, whole and unchanged.
 
     Its own witness is the fingerprint in it.  That finds damage, not forgery: who could forge it is root.
     nft loads an empty file without a word, and a file cut off after its second line, and both close nothing.
@@ -130,6 +206,8 @@ def intact(text: str) -> bool:
         return True
     head, opened, rest = text.partition(f"table inet {TABLE} {{\n")
     body, ended, after = rest.rpartition("\n}\n")
+    if after == _BOOTING:
+        after = ""
     title, _, start = head.partition("\n")
     marks = set(_MARK.findall(body))
     if not opened or not ended or after or len(marks) != 1 or start != _ANEW or not title.startswith("# "):
