@@ -28,10 +28,12 @@ class PolicyStatus(Wire, frozen=True, kw_only=True):
 
 
 class GateStatus(Wire, frozen=True, kw_only=True):
-    """What holds on this kernel.  closes: when, if the warden dies.  lease_ms: what is left, 0 = closed."""
+    """What holds on this kernel, as it was tried.  closes: when, if the warden dies.  flushed: what becomes
+    of our rules if somebody else deletes them.  lease_ms: what is left, 0 = closed."""
 
     installed: bool
     closes: str = ""
+    flushed: str = ""
     lease_ms: int = 0
 
 

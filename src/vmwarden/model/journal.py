@@ -45,9 +45,13 @@ KINDS = frozenset(
         "gate.installed",
         "gate.removed",
         "gate.repaired",
+        "gate.link-down",
+        "gate.link-up",
         "watcher.connected",
         "watcher.lost",
         "clock.floor-advanced",
+        "clock.stepped",
+        "hours.loaded",
         "event",
     }
 )

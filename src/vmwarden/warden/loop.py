@@ -117,6 +117,9 @@ class Loop:
                 poll.register(sock, select.POLLIN)
         for client in self._clients.values():
             poll.register(client.sock, select.POLLOUT if client.answer else select.POLLIN)
+        gate = self._warden.gate_filenos()
+        for fileno in gate:
+            poll.register(fileno, select.POLLIN)
         timeout = min(self._warden.tick_ms(), 1_000)
         if self._watcher is not None:
             timeout = min(timeout, self._warden.gather_in_ms(now))
@@ -124,6 +127,8 @@ class Loop:
         if self._wake.fileno() in ready:
             with contextlib.suppress(BlockingIOError):
                 self._wake.recv(4096)
+        if ready.intersection(gate):
+            self._warden.gate_event()
         if self._reload:
             self._reload = False
             self._warden.reload()

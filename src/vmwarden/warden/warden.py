@@ -12,7 +12,7 @@ import msgspec
 from vmwarden.cycle.book import Book
 from vmwarden.cycle.turn import take_turn
 from vmwarden.errors import ControlFailed, UntrustedInput, WorldError
-from vmwarden.model.control import GateStatus, PolicyStatus, Status
+from vmwarden.model.control import PolicyStatus, Status
 from vmwarden.model.decision import Decision
 from vmwarden.model.escalation import Escalation
 from vmwarden.model.installed import Change, Installed, Outcome
@@ -28,17 +28,16 @@ from vmwarden.ports.journal import Journal
 from vmwarden.ports.power import Power
 from vmwarden.ports.services import Services
 from vmwarden.ports.state import State
-from vmwarden.rules import canonical, instant, lease
+from vmwarden.rules import canonical, instant
 from vmwarden.rules.delivery import due
 from vmwarden.rules.duration import milliseconds
 from vmwarden.rules.escalate import new_epoch
 from vmwarden.rules.quota import MOST, WINDOW_MS
 from vmwarden.rules.trusted_time import advance, utc
+from vmwarden.warden.gatekeeper import Gatekeeper
 from vmwarden.warden.ledger import Ledger
 from vmwarden.warden.words import REASON, describe, fitting
 
-#: between computing a lease and the kernel holding it; the largest seen was 0.34 ms (reference of the gate)
-UNCERTAINTY_MS = 5
 #: evidence is gathered this many times within the shortest recheck, so that one lost answer closes nothing
 GATHERS_A_RECHECK = 3
 #: and at least so often while the VM is not open: recovery should not wait for the next round
@@ -52,6 +51,8 @@ AGE_STEP_MS = 30_000
 #: before enrolment nobody can address this VM
 _NOBODY = Audience(vm="nobody", generation=1)
 _LEASED = (Posture.OPEN, Posture.GUARDED)
+#: postures in which a device is switched off that something leads around the gate
+_ENDS_LINKS = (Posture.QUARANTINED, Posture.SEALED, Posture.POWEROFF, Posture.ERASED)
 _TO_WARDEN = cast("type[ToWarden]", ToWarden)
 
 
@@ -75,8 +76,8 @@ class Warden:
         """say: one line for console and log.  observe_only: act on nothing, whatever the policy says."""
         self._state = state
         self._clock = clock
-        self._gate = gate
         self._ledger = Ledger(journal, say)
+        self._gate = Gatekeeper(gate, ledger=self._ledger, clock=clock, boot_rules=state.boot_rules, say=say)
         self._services = services
         self._power = power
         self._nonce = nonce
@@ -89,7 +90,6 @@ class Warden:
         self._decision = Decision(posture=Posture.HELD, answer=Answer.UNKNOWN)
         self._taken: Posture | None = None
         self._taken_at: Moment | None = None
-        self._lease_until_boot_ms = 0
         self._floor_ms = 0
         self._age_written_ms = 0
         self._turn = 0
@@ -98,7 +98,6 @@ class Warden:
         self._verified: Moment | None = None
         self._settled = False
         self._watcher = False
-        self._gate_failed = False
         self._told: tuple[object, ...] = ()
 
     # -- life ------------------------------------------------------------------------------------
@@ -115,17 +114,7 @@ class Warden:
         self._ledger.sign(now)
         self.reload()
         if not self.enforcing and not self._observe_only:
-            self._clear(now)
-
-    def _clear(self, now: Moment) -> None:
-        """Nothing is enforced any more, and the boot file may have closed the VM before that was known:
-        nobody else would open it again."""
-        try:
-            if not self._gate.left_behind():
-                return
-        except ControlFailed:
-            return  # nobody who may not look has put anything there
-        self._act("gate.removed", self._gate.remove, now)
+            self._gate.clear(now)
 
     def reload(self) -> None:
         """Read policy, owners and latch again; the gate follows."""
@@ -141,10 +130,10 @@ class Warden:
         if self._in_force != before:
             self._begin_policy(before, policy)
         if self.enforcing:
-            self._install(now)
+            self._gate.install(self._guarded_policy(), now)
         elif was_enforcing:
-            self._act("gate.removed", self._gate.remove, now)
-            self._taken, self._lease_until_boot_ms = None, 0
+            self._gate.remove(now)
+            self._taken = None
         self.tick()
 
     def _begin_policy(self, before: Installed, policy: Policy | None) -> None:
@@ -238,6 +227,33 @@ class Warden:
         policy = self._in_force.policy
         return self._floor_ms if policy is None else _instant(policy.valid.until, default=self._floor_ms)
 
+    # -- the kernel ------------------------------------------------------------------------------
+
+    def gate_filenos(self) -> tuple[int, ...]:
+        """Readable when the kernel has something to tell about the gate: then call gate_event."""
+        return self._gate.filenos() if self.enforcing else ()
+
+    def gate_event(self) -> None:
+        """Somebody changed our rules, or something happened to a device: put right what can be."""
+        now = self._clock.now()
+        heard = self._gate.heard(self._guarded_policy(), now)
+        announced = sorted({event.link.name for event in heard.links if event.announce})
+        if announced or heard.lost:
+            self._ledger.record(
+                "event",
+                {
+                    "event": "announce" if announced else "links-lost",
+                    "detail": ", ".join(announced),
+                    "strong": False,
+                },
+                now,
+            )
+            self._asked_at_ms = None
+
+    def _guarded_policy(self) -> Policy | None:
+        """The policy whose rules the gate has; None = the boot file's."""
+        return None if self._in_force.outcome is Outcome.CLOSED else self._in_force.policy
+
     # -- judging and acting ----------------------------------------------------------------------
 
     def tick(self) -> None:
@@ -248,7 +264,7 @@ class Warden:
             self.reload()
             return
         if self.enforcing:
-            self._repair(now)
+            self._gate.repair(self._guarded_policy(), now)
         policy = self._in_force.policy
         if policy is None or self._in_force.outcome is Outcome.CLOSED:
             self._without_policy(now)
@@ -268,8 +284,10 @@ class Warden:
         )
         if self._decision.answer is Answer.ALLOW:
             self._verified = now
-        if self.enforcing and self._lease_until_boot_ms and self._decision.posture not in _LEASED:
-            self._close(now)  # before the disk is asked for anything: it may take its time
+        if self.enforcing and self._gate.leased and self._decision.posture not in _LEASED:
+            self._gate.close(
+                self._decision.posture, now
+            )  # before the disk is asked for anything: it may take its time
         self._remember(before, now)
         self._take(now)
         self._settle()
@@ -295,20 +313,46 @@ class Warden:
             self._note_posture(posture, now)
             return
         if not leased:
-            if self._lease_until_boot_ms:
-                self._close(now)
+            if self._gate.leased:
+                self._gate.close(posture, now)
+            self._watch_ways(posture, now)
             self._tell(now)
             if posture is Posture.POWEROFF and self._taken is not Posture.POWEROFF:
                 self._ledger.record("posture.intent", {"posture": posture}, now)
                 self._act("posture.poweroff", self._power.off, now)
             self._note_posture(posture, now)
             return
-        if self._gate_failed or (self._taken is not posture and not self._may_open(posture, now)):
-            self._close(now)
+        policy = self._in_force.policy
+        if (
+            policy is None
+            or self._gate.failed
+            or (self._taken is not posture and not self._may_open(posture, now))
+        ):
+            self._gate.close(posture, now)
             self._tell(now)
             self._note_posture(Posture.HELD, now)
             return
-        self._renew(now, guarded=posture is Posture.GUARDED)
+        self._watch_ways(posture, now)
+        opened = self._taken is not posture
+        after = self._gate.renew(self._decision, policy, now, guarded=posture is Posture.GUARDED)
+        if after is None:
+            return
+        self._tell(now)
+        self._note_posture(posture, after)
+        if opened and posture is Posture.OPEN:
+            self._act("services.opened", self._services.open, after)
+        # what the renewal itself made the kernel tell must not wake us again
+        self.gate_event()
+
+    def _watch_ways(self, posture: Posture, now: Moment) -> None:
+        """While the VM is not open: what leads around the gate, and from quarantined on, an end to it."""
+        if posture is not Posture.OPEN:
+            ways = self._gate.around()
+            self._decision = msgspec.structs.replace(self._decision, findings=self._decision.findings + ways)
+        if posture in _ENDS_LINKS:
+            self._gate.cut_links(now)
+        else:
+            self._gate.mend_links(now)
 
     def _may_open(self, posture: Posture, now: Moment) -> bool:
         """Opening is recorded first, or it does not happen; and not more often than the journal can bear."""
@@ -325,97 +369,12 @@ class Warden:
             return False
         return self._ledger.opening(posture, now)
 
-    def _renew(self, now: Moment, *, guarded: bool) -> None:
-        policy = self._in_force.policy
-        if policy is None:
-            return
-        ms = lease.milliseconds(self._decision, policy, now=now, uncertainty_ms=UNCERTAINTY_MS)
-        if ms <= 0:
-            self._close(now)
-            return
-        try:
-            self._gate.lease(ms, guarded=guarded)
-        except ControlFailed as error:
-            # an answer that was lost may have been a yes: what may run has to be ended by the next closing
-            self._lease_until_boot_ms = now.boot_ms + ms
-            self._ledger.record("posture.failed", {"posture": self._decision.posture, "why": str(error)}, now)
-            if not self._ledger.withheld("posture.failed"):
-                self._say(f"the gate cannot be opened: {error}")
-            self._install(now)
-            return
-        after = self._clock.now()
-        self._lease_until_boot_ms = after.boot_ms + ms
-        limit = self._decision.lease_until_boot_ms
-        if limit is not None and self._lease_until_boot_ms > limit + UNCERTAINTY_MS:
-            # we were frozen between computing and sending: the kernel would hold it open too long
-            self._close(after)
-            return
-        opened = self._taken is not self._decision.posture
-        self._tell(now)
-        self._note_posture(self._decision.posture, after)
-        if opened and self._decision.posture is Posture.OPEN:
-            self._act("services.opened", self._services.open, after)
-
-    def _close(self, now: Moment) -> None:
-        self._lease_until_boot_ms = 0
-        try:
-            self._gate.flush()
-        except ControlFailed as error:
-            # the lease still lapses by itself; say so and try again with the next tick
-            self._lease_until_boot_ms = now.boot_ms + 1
-            self._ledger.record("posture.failed", {"posture": self._decision.posture, "why": str(error)}, now)
-
-    def _install(self, now: Moment, kind: str = "gate.installed") -> None:
-        """Our rules; what runs on a lease goes on under the new ones."""
-        policy = None if self._in_force.outcome is Outcome.CLOSED else self._in_force.policy
-        try:
-            if policy is None:
-                self._gate.restore(self._state.boot_rules())
-            else:
-                self._gate.install(policy)
-        except (ControlFailed, UntrustedInput) as error:
-            if not self._gate_failed:
-                self._ledger.record("posture.failed", {"posture": Posture.HELD, "why": str(error)}, now)
-                self._say(f"the gate was not installed: {error}")
-            self._gate_failed = True
-            self._shut()
-            return
-        self._gate_failed = False
-        self._ledger.record(
-            kind, {} if policy is None else {"policy": policy.name, "version": policy.version}, now
-        )
-
-    def _repair(self, now: Moment) -> None:
-        """Put our rules back if somebody took them away, or if they could not be had before."""
-        if self._gate_failed:
-            self._install(now)
-        elif not self._standing():
-            self._install(now, "gate.repaired")
-
-    def _standing(self) -> bool:
-        try:
-            return self._gate.installed()
-        except ControlFailed:
-            return False
-
-    def _shut(self) -> None:
-        """The rules of the policy cannot be had (a user is gone): the boot file's stand in for them."""
-        if self._standing():
-            return
-        try:
-            self._gate.restore(self._state.boot_rules())
-        except (ControlFailed, UntrustedInput):
-            pass  # _install has said why, and tries again with the next tick
-
     def _act(self, what: str, act: Callable[[], object], now: Moment) -> None:
         try:
-            done = act()
+            act()
         except ControlFailed as error:
             self._ledger.record("posture.failed", {"what": what, "why": str(error)}, now)
             self._say(f"{what} failed: {error}")
-            return
-        if done is not False and what == "gate.removed":
-            self._ledger.record(what, {}, now)
 
     # -- remembering and telling -----------------------------------------------------------------
 
@@ -541,21 +500,12 @@ class Warden:
                 valid_until=policy.valid.until,
                 pending_confirm=self._in_force.pending is not None,
             ),
-            gate=self._gate_status(now) if self.enforcing else None,
+            gate=self._gate.status(now) if self.enforcing else None,
             journal=self._ledger.status(),
             watcher="connected" if self._watcher else "lost",
             trusted_time=instant.text(utc_ms) if utc_ms is not None and self._book.anchor is not None else "",
             notes=self._notes,
         )
-
-    def _gate_status(self, now: Moment) -> GateStatus:
-        lease_ms = max(0, self._lease_until_boot_ms - now.boot_ms)
-        try:
-            return GateStatus(
-                installed=self._gate.installed(), closes=self._gate.closes_on_death(), lease_ms=lease_ms
-            )
-        except ControlFailed as error:
-            return GateStatus(installed=False, closes=str(error), lease_ms=lease_ms)
 
     def checkpoint(self) -> str:
         """A signed note over the journal as it stands.  Raises JournalError."""

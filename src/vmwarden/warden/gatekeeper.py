@@ -1,0 +1,211 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Holding the gate: installing, renewing, closing, repairing, and what of it goes into the record.
+
+Closing acts first and records after.
+"""
+
+from collections.abc import Callable
+
+from vmwarden.errors import ControlFailed, UntrustedInput
+from vmwarden.model.control import GateStatus
+from vmwarden.model.decision import Decision
+from vmwarden.model.moment import Moment
+from vmwarden.model.policy import Policy
+from vmwarden.model.posture import Posture
+from vmwarden.model.verdict import Finding
+from vmwarden.ports.clock import Clock
+from vmwarden.ports.gate import Gate, Heard
+from vmwarden.rules import lease
+from vmwarden.warden.ledger import Ledger
+
+#: between computing a lease and the kernel holding it; the largest seen was 0.34 ms (reference of the gate)
+UNCERTAINTY_MS = 5
+
+
+class Gatekeeper:
+    """One gate and its lease.  No method raises for what the gate cannot do: it is recorded and said."""
+
+    def __init__(
+        self,
+        gate: Gate,
+        *,
+        ledger: Ledger,
+        clock: Clock,
+        boot_rules: Callable[[], str],
+        say: Callable[[str], None],
+    ) -> None:
+        """boot_rules: the closed rules of the last good policy, for when there is none that can be read."""
+        self._gate = gate
+        self._ledger = ledger
+        self._clock = clock
+        self._boot_rules = boot_rules
+        self._say = say
+        self._until_boot_ms = 0
+        self._failed = False
+
+    @property
+    def leased(self) -> bool:
+        """Whether a lease may be running that nobody has ended."""
+        return self._until_boot_ms > 0
+
+    @property
+    def failed(self) -> bool:
+        """Whether the rules of the policy could not be had: then nothing is leased."""
+        return self._failed
+
+    def filenos(self) -> tuple[int, ...]:
+        """Readable when the kernel has something to tell: then call heard."""
+        try:
+            return self._gate.filenos()
+        except ControlFailed:
+            return ()
+
+    def heard(self, policy: Policy | None, now: Moment) -> Heard:
+        """What the kernel tells; rules of ours that somebody changed have been put back."""
+        try:
+            heard = self._gate.heard()
+        except ControlFailed:
+            # a device that cannot be gated, a socket that failed: look at everything
+            heard = Heard(touched=True, lost=True)
+        if heard.touched:
+            self.repair(policy, now)
+        return heard
+
+    def install(self, policy: Policy | None, now: Moment, kind: str = "gate.installed") -> None:
+        """Our rules; what runs on a lease goes on under the new ones.  None: the boot file's."""
+        try:
+            if policy is None:
+                self._gate.restore(self._boot_rules())
+            else:
+                self._gate.install(policy)
+        except (ControlFailed, UntrustedInput) as error:
+            if not self._failed:
+                self._ledger.record("posture.failed", {"posture": Posture.HELD, "why": str(error)}, now)
+                self._say(f"the gate was not installed: {error}")
+            self._failed = True
+            self._shut()
+            return
+        self._failed = False
+        self._ledger.record(
+            kind, {} if policy is None else {"policy": policy.name, "version": policy.version}, now
+        )
+
+    def repair(self, policy: Policy | None, now: Moment) -> None:
+        """Put our rules back if somebody took them away, or if they could not be had before."""
+        if self._failed:
+            self.install(policy, now)
+        elif not self._standing():
+            self.install(policy, now, "gate.repaired")
+
+    def renew(self, decision: Decision, policy: Policy, now: Moment, *, guarded: bool) -> Moment | None:
+        """One lease, as long as the decision bears.  When it was granted; None = closed."""
+        ms = lease.milliseconds(decision, policy, now=now, uncertainty_ms=UNCERTAINTY_MS)
+        if ms <= 0:
+            self.close(decision.posture, now)
+            return None
+        try:
+            self._gate.lease(ms, guarded=guarded)
+        except ControlFailed as error:
+            # an answer that was lost may have been a yes: what may run has to be ended by the next closing
+            self._until_boot_ms = now.boot_ms + ms
+            self._ledger.record("posture.failed", {"posture": decision.posture, "why": str(error)}, now)
+            if not self._ledger.withheld("posture.failed"):
+                self._say(f"the gate cannot be opened: {error}")
+            self.install(policy, now)
+            return None
+        after = self._clock.now()
+        self._until_boot_ms = after.boot_ms + ms
+        limit = decision.lease_until_boot_ms
+        if limit is not None and self._until_boot_ms > limit + UNCERTAINTY_MS:
+            # we were frozen between computing and sending: the kernel would hold it open too long
+            self.close(decision.posture, after)
+            return None
+        return after
+
+    def close(self, posture: Posture, now: Moment) -> None:
+        """End the lease.  posture: what it is closed for, for the record of a failure."""
+        self._until_boot_ms = 0
+        try:
+            self._gate.flush()
+        except ControlFailed as error:
+            # the lease still lapses by itself; say so and try again with the next tick
+            self._until_boot_ms = now.boot_ms + 1
+            self._ledger.record("posture.failed", {"posture": posture, "why": str(error)}, now)
+
+    def around(self) -> tuple[Finding, ...]:
+        """What carries packets around the gate now."""
+        try:
+            return self._gate.around()
+        except ControlFailed:
+            return ()  # repair tells of a gate that is not there
+
+    def cut_links(self, now: Moment) -> None:
+        """Switch off the uplinks that a way leads around."""
+        try:
+            cut = self._gate.cut_links()
+        except ControlFailed as error:
+            self._ledger.record("posture.failed", {"what": "gate.link-down", "why": str(error)}, now)
+            return
+        if cut:
+            self._ledger.record("gate.link-down", {"links": list(cut)}, now)
+            self._say(f"switched off, because something leads around the gate: {', '.join(cut)}")
+
+    def mend_links(self, now: Moment) -> None:
+        """Switch on again what cut_links switched off."""
+        try:
+            mended = self._gate.mend_links()
+        except ControlFailed as error:
+            self._ledger.record("posture.failed", {"what": "gate.link-up", "why": str(error)}, now)
+            return
+        if mended:
+            self._ledger.record("gate.link-up", {"links": list(mended)}, now)
+            self._say(f"switched on again: {', '.join(mended)}")
+
+    def clear(self, now: Moment) -> None:
+        """Nothing is enforced, and the boot file may have closed the VM before that was known: nobody else
+        would open it again."""
+        try:
+            if not self._gate.left_behind():
+                return
+        except ControlFailed:
+            return  # nobody who may not look has put anything there
+        self.remove(now)
+
+    def remove(self, now: Moment) -> None:
+        """Leave no trace."""
+        self._until_boot_ms = 0
+        try:
+            self._gate.remove()
+        except ControlFailed as error:
+            self._ledger.record("posture.failed", {"what": "gate.removed", "why": str(error)}, now)
+            self._say(f"gate.removed failed: {error}")
+            return
+        self._ledger.record("gate.removed", {}, now)
+
+    def status(self, now: Moment) -> GateStatus:
+        """What holds on this kernel."""
+        lease_ms = max(0, self._until_boot_ms - now.boot_ms)
+        try:
+            return GateStatus(
+                installed=self._gate.installed(),
+                closes=self._gate.closes_on_death(),
+                flushed=self._gate.on_flush(),
+                lease_ms=lease_ms,
+            )
+        except ControlFailed as error:
+            return GateStatus(installed=False, closes=str(error), lease_ms=lease_ms)
+
+    def _standing(self) -> bool:
+        try:
+            return self._gate.installed()
+        except ControlFailed:
+            return False
+
+    def _shut(self) -> None:
+        """The rules of the policy cannot be had (a user is gone): the boot file's stand in for them."""
+        if self._standing():
+            return
+        try:
+            self._gate.restore(self._boot_rules())
+        except (ControlFailed, UntrustedInput):
+            pass  # install has said why, and tries again with the next tick
