@@ -8,7 +8,9 @@ from contextlib import ExitStack, contextmanager
 
 from vmwarden.controls.gate import NftGate
 from vmwarden.controls.power import Power
+from vmwarden.controls.second_layer import SecondLayer
 from vmwarden.controls.services import Services
+from vmwarden.controls.way_around import WayAround
 from vmwarden.errors import JournalError, UntrustedInput, UsageError, WorldError
 from vmwarden.linux import landlock
 from vmwarden.linux.clock import SystemClock
@@ -56,7 +58,7 @@ def serve(
         warden = Warden(
             state=Memory(layout),
             clock=clock,
-            gate=NftGate(),
+            gate=NftGate(second=SecondLayer(), around=WayAround()),
             journal=journal,
             services=Services(),
             power=Power(),
