@@ -2,6 +2,7 @@
 """Who began a TCP flow: one that was begun against its direction ends with the lease, and no other does."""
 
 import json
+import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +13,8 @@ import pytest
 from tests.integration.gate_policy import (
     MANAGE_IN,
     MANAGE_OUT,
+    PROBER_UID,
+    REACH,
     SCOPE_TCP_IN,
     gate_policy,
     nft_gate,
@@ -222,6 +225,38 @@ def test_an_older_flow_against_its_direction_is_told_by_who_listens(network: Lan
         assert not alive(backward)
         assert alive(session) and alive(ours)
         gate.remove()
+
+
+def test_what_reach_asked_over_udp_is_answered_and_nothing_else_comes_from_there(
+    network: Lan, gate: NftGate
+) -> None:
+    gate.flush()
+    vm, peer = network.vm, network.peer
+    with (
+        peer.socket(socket.SOCK_DGRAM) as server,
+        vm.socket(socket.SOCK_DGRAM) as other,
+    ):
+        server.bind((PEER, REACH))
+        server.settimeout(WITHIN_S)
+        other.bind((VM, SERVICE))
+        other.settimeout(WITHIN_S)
+        os.seteuid(PROBER_UID)
+        try:
+            asking = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)  # in the VM, as this thread
+        finally:
+            os.seteuid(0)
+        with asking:
+            asking.settimeout(WITHIN_S)
+            asking.bind((VM, SERVICE + 1))
+            server.sendto(b"unasked", (VM, SERVICE + 1))
+            with pytest.raises(TimeoutError):
+                asking.recv(10)
+            asking.sendto(b"question", (PEER, REACH))
+            server.sendto(b"answer", server.recvfrom(10)[1])
+            assert asking.recv(10) == b"answer"
+            server.sendto(b"for another", (VM, SERVICE))
+            with pytest.raises(TimeoutError):
+                other.recv(10)
 
 
 def test_nothing_turns_connection_tracking_on(network: Lan, gate: NftGate) -> None:
