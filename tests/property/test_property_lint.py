@@ -8,6 +8,7 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from vmwarden.linux.tzdata import Tzdata
 from vmwarden.model.policy import Policy
 from vmwarden.owner import lint, yaml
 from vmwarden.owner.zones import TimeZones
@@ -43,7 +44,13 @@ GOOD: dict[str, Any] = {
 
 
 def _lint(data: bytes) -> lint.Report:
-    return lint.lint(data, "p.yaml", read_beside=lambda name: b"- {zone: b, country: NL}\n", zones=ZONES)
+    return lint.lint(
+        data,
+        "p.yaml",
+        read_beside=lambda name: b"- {zone: b, country: NL}\n",
+        zones=ZONES,
+        find_zone=Tzdata().zone,
+    )
 
 
 def _well_told(report: lint.Report) -> None:

@@ -3,6 +3,7 @@
 
 import argparse
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from vmwarden.linux.tzdata import Tzdata
-    from vmwarden.owner.intervals import IntervalsFile
+    from vmwarden.model.policy import Hours, Openings, Policy
     from vmwarden.rules.calendar.opening import Calendar, Change
     from vmwarden.rules.calendar.zone import Zone
 
@@ -37,9 +38,14 @@ def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
         "are in UTC.",
     )
     what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--policy", type=Path, metavar="FILE", help="the hours of this policy")
+    what.add_argument(
+        "--policy", type=Path, metavar="FILE", help="the hours of this policy, in YAML or signed"
+    )
     what.add_argument(
         "--intervals", type=Path, metavar="FILE", help="YAML: a list of Alertmanager's time intervals, or one"
+    )
+    parser.add_argument(
+        "--service", metavar="NAME", help="with --policy: the hours of this service instead of the VM's"
     )
     parser.add_argument(
         "--at",
@@ -60,39 +66,113 @@ def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
 def _hours(args: argparse.Namespace) -> int:
     from vmwarden.linux.clock import SystemClock
     from vmwarden.linux.tzdata import Tzdata
-    from vmwarden.rules.calendar import days, opening
-    from vmwarden.rules.calendar.cautions import cautions
+    from vmwarden.rules.calendar import days
 
-    if args.policy is not None:
-        raise UsageError("policies of this version have no hours: give --intervals FILE")
+    if args.service is not None and args.policy is None:
+        raise UsageError("--service names a service of a policy: give --policy, too")
     _bounded("--next", args.next, (1, _MOST_CHANGES))
     _bounded("--year", args.year, _YEARS)
     tzdata = Tzdata()
     instants = _instants(args.at)
-    file = _read(args.intervals, tzdata)
-    calendar = opening.compile(file.hours, file.zones)
-    zone = _shown_zone(file)
     # the machine's clock alone, not /proc: a question about a file asks nothing of this VM
     now = instants[0] if instants else SystemClock("").now().utc_ms // 1000
+    if args.policy is not None:
+        asked_of = _of_policy(args.policy, args.service, tzdata, now)
+    else:
+        asked_of = _of_intervals(args.intervals, tzdata, now)
     bare = not args.at and args.next is None and args.year is None
     asked = list(zip(args.at, instants, strict=True)) or ([("now", now)] if bare else [])
-    results = [_result(at, utc_s, calendar) for at, utc_s in asked]
-    changes = _changes(calendar, now, _COMING if bare else args.next, args.year)
-    transitions = [_transition(change, zone) for change in changes]
-    warnings = [file.located(flaw) for flaw in cautions(file.hours, file.zones, now)]
-    for problem in () if args.json else warnings:
+    results = [_result(at, utc_s, asked_of.calendar) for at, utc_s in asked]
+    changes = _changes(asked_of.calendar, now, _COMING if bare else args.next, args.year)
+    transitions = [_transition(change, asked_of.zone) for change in changes]
+    for problem in () if args.json else asked_of.warnings:
         sys.stderr.write(f"warning  {printable(str(problem))}\n")
     document: Row = {
         "schema": _SCHEMA,
         "tzdata": tzdata.version(),
         "results": results,
         "transitions": transitions,
-        "warnings": [problem._asdict() for problem in warnings],
+        "warnings": [problem._asdict() for problem in asked_of.warnings],
     }
     year = days.year_of(now) if bare else args.year
-    text = "" if args.json else _text(document, calendar, zone, week=None if not asked else now, year=year)
+    text = "" if args.json else _text(document, asked_of, week=now if asked else None, year=year, now=now)
     emit(args, document, text)
     return 0
+
+
+@dataclass(frozen=True, slots=True)
+class _AskedOf:
+    """calendar: the one that is asked.  zone: it is shown in this one.  others: those beside it, by name."""
+
+    calendar: "Calendar"
+    zone: "Zone"
+    warnings: "tuple[Problem, ...]"
+    others: "tuple[tuple[str, Calendar], ...]" = ()
+
+
+def _of_intervals(path: Path, tzdata: "Tzdata", now: int) -> _AskedOf:
+    """Raises Malformed with every mistake of the file."""
+    from vmwarden.rules.calendar import opening
+    from vmwarden.rules.calendar.cautions import cautions
+
+    _at_the_desk()
+    from vmwarden.owner import desk, intervals, yaml
+
+    file = intervals.read(desk.read(path, yaml.FILE_BYTES), str(path), tzdata.zone)
+    warnings = tuple(file.located(flaw) for flaw in cautions(file.hours, file.zones, now))
+    zone = _shown_zone(file.hours, file.hours.open, file.zones)
+    return _AskedOf(opening.compile(file.hours, file.zones), zone, warnings)
+
+
+def _of_policy(path: Path, service: str | None, tzdata: "Tzdata", now: int) -> _AskedOf:
+    """Raises Malformed with every mistake of the policy, UsageError for a service that it does not have."""
+    from vmwarden.rules.calendar import opening
+
+    policy, warnings = _policy(path)
+    hours = policy.hours
+    if hours is None:
+        raise UsageError(f"{path}: the policy has no hours: it leaves the VM open at all times")
+    zones = tzdata.zones(opening.zones_of(hours))
+    if warnings is None:
+        warnings = _cautions(str(path), hours, zones, now)
+    services = {one.name: one for one in hours.services}
+    if service is None:
+        others = tuple((name, opening.compile_service(hours, one, zones)) for name, one in services.items())
+        zone = _shown_zone(hours, hours.open, zones)
+        return _AskedOf(opening.compile(hours, zones), zone, warnings, others)
+    if service not in services:
+        raise UsageError(f"no service {service!r}; the policy has: {', '.join(services) or 'none'}")
+    zone = _shown_zone(hours, services[service].open, zones)
+    return _AskedOf(opening.compile_service(hours, services[service], zones), zone, warnings)
+
+
+def _policy(path: Path) -> "tuple[Policy, tuple[Problem, ...] | None]":
+    """What is written or signed there, and what lint warns of in its hours; None of a signed one."""
+    from vmwarden.linux.files import read_bounded
+    from vmwarden.model.signed import SIGNED_HEAD
+    from vmwarden.rules import trust
+
+    data = read_bounded(path.resolve(), trust.SIGNED_BYTES)
+    if data.startswith(SIGNED_HEAD):
+        # needs nothing of the owner's desk: a VM can be asked about its own
+        return trust.read_policy(trust.read_signed(data)), None
+    _at_the_desk()
+    from vmwarden.owner import desk
+
+    report = desk.check(str(path))
+    if report.policy is None:
+        raise Malformed(f"{path}: {len(report.errors)} mistakes", problems=report.errors)
+    return report.policy, tuple(one for one in report.warnings if one.path.split(".")[0] == "hours")
+
+
+def _cautions(file: str, hours: "Hours", zones: "dict[str, Zone]", now: int) -> "tuple[Problem, ...]":
+    """Of hours that are signed and have no lines."""
+    from vmwarden.rules.calendar.cautions import cautions
+
+    return tuple(
+        Problem(flaw.message, flaw.mend, file, path=".".join(map(str, ("hours", *flaw.path))))
+        for flaw in cautions(hours, zones, now)
+    )
 
 
 def _bounded(option: str, value: int | None, bounds: tuple[int, int]) -> None:
@@ -119,24 +199,22 @@ def _instants(texts: "Sequence[str]") -> list[int]:
     return found
 
 
-def _read(path: Path, tzdata: "Tzdata") -> "IntervalsFile":
+def _at_the_desk() -> None:
+    """Raises UsageError where what a VM need not have is not installed."""
     from importlib.util import find_spec
 
     missing = [name for name in ("vmwarden.owner", "ruamel", "jsonschema") if find_spec(name) is None]
     if missing:
         raise UsageError(f"{', '.join(missing)} is not installed: pip install 'vmwarden[owner]'")
-    from vmwarden.owner import desk, intervals, yaml
-
-    return intervals.read(desk.read(path, yaml.FILE_BYTES), str(path), tzdata.zone)
 
 
-def _shown_zone(file: "IntervalsFile") -> "Zone":
+def _shown_zone(hours: "Hours", openings: "Openings", zones: "dict[str, Zone]") -> "Zone":
     """The one zone that all intervals are in, else UTC."""
     from vmwarden.rules.calendar.opening import resolved
     from vmwarden.rules.calendar.zone import UTC
 
-    names = {entry.location or file.hours.time_zone for _, entry in resolved(file.hours, file.hours.open)}
-    return file.zones[names.pop() if len(names) == 1 else UTC.name]
+    names = {entry.location or hours.time_zone for _, entry in resolved(hours, openings)}
+    return zones[names.pop()] if len(names) == 1 else UTC
 
 
 def _changes(calendar: "Calendar", after: int, count: int | None, year: int | None) -> "list[Change]":
@@ -164,15 +242,22 @@ def _transition(change: "Change", zone: "Zone") -> Row:
     return {"at": stamp.local(change.utc_s, zone), "utc": stamp.utc(change.utc_s), "open": change.open}
 
 
-def _text(document: Row, calendar: "Calendar", zone: "Zone", *, week: int | None, year: int | None) -> str:
+def _text(document: Row, asked_of: _AskedOf, *, week: int | None, year: int | None, now: int) -> str:
     from vmwarden.cli import hours_text
+    from vmwarden.rules.calendar import stamp
 
+    calendar, zone = asked_of.calendar, asked_of.zone
     parts = [f"tzdata {document['tzdata']}, pictures in the time of {zone.name}"]
     results, transitions = document["results"], document["transitions"]
     assert isinstance(results, list) and isinstance(transitions, list)
     if results:
         rows = [(row["at"], row["utc"], _word(row["open"]), row["until"] or "for ever") for row in results]
         parts.append(table(("AT", "UTC", "IS", "UNTIL"), rows))
+    if asked_of.others and week is not None:
+        states = [(name, other.state(now)) for name, other in asked_of.others]
+        ends = ["for ever" if state.until is None else stamp.utc(state.until) for _, state in states]
+        told = [(name, _word(state.open), end) for (name, state), end in zip(states, ends, strict=True)]
+        parts.append(table((f"SERVICE, at {stamp.utc(now)}", "IS", "UNTIL"), told))
     if week is not None:
         parts.append(hours_text.week(calendar, zone, week))
     if year is not None:

@@ -9,7 +9,9 @@ from pathlib import Path
 
 from vmwarden.errors import FileAbsent, Malformed, Problem, SourceUnavailable, TooLarge
 from vmwarden.linux.files import read_bounded
-from vmwarden.rules.calendar import tzif
+from vmwarden.model.policy import Hours
+from vmwarden.rules.calendar import opening, timetable, tzif
+from vmwarden.rules.calendar.timetable import Timetable
 from vmwarden.rules.calendar.zone import UTC, Zone
 
 #: names of the tz database (theory.html, "Timezone identifiers")
@@ -72,6 +74,10 @@ class Tzdata:
         if problems:
             raise Malformed("unknown time zones", problems=problems)
         return found
+
+    def timetable(self, hours: Hours) -> Timetable:
+        """Hours, compiled by these zones.  Raises as zones does."""
+        return timetable.compile(hours, self.zones(opening.zones_of(hours)))
 
     def _unknown(self, name: str) -> Malformed:
         known = zoneinfo.available_timezones()

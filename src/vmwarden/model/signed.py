@@ -9,6 +9,10 @@ OWNERS_NAMESPACE = "owners@vmwarden"
 PURGE_NAMESPACE = "purge@vmwarden"
 
 
+#: how the bytes of every version of a signed document begin, and those of no YAML policy
+SIGNED_HEAD = b'{"format":"vmwarden.signed/'
+
+
 class SignedDocument(Wire, frozen=True, kw_only=True, tag_field="format", tag="vmwarden.signed/1"):
     """What people sign: the exact canonical bytes and armored SSHSIG signatures over them.
 

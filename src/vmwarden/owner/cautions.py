@@ -18,12 +18,12 @@ def cautions(policy: Policy) -> Iterator[Unsound]:
             "list under manage.in where you administer it from",
             (("manage",),),
         )
-    if policy.mode == "enforce" and policy.place is None and policy.host is None:
+    if policy.mode == "enforce" and policy.place is None and policy.host is None and policy.hours is None:
         yield Unsound(
             ("mode",),
-            "enforce without place and host: nothing is judged",
+            "enforce without place, host and hours: nothing is judged",
             "add a fence",
-            (("place",), ("host",)),
+            (("place",), ("host",), ("hours",)),
         )
     if policy.place is not None:
         yield from _place(policy.place)

@@ -6,9 +6,10 @@ from pathlib import Path
 
 from vmwarden.errors import Malformed, UsageError
 from vmwarden.linux.files import read_bounded
+from vmwarden.linux.tzdata import Tzdata
 from vmwarden.model.owners import Owners
 from vmwarden.model.policy import Policy
-from vmwarden.model.signed import OWNERS_NAMESPACE, POLICY_NAMESPACE, SignedDocument
+from vmwarden.model.signed import OWNERS_NAMESPACE, POLICY_NAMESPACE, SIGNED_HEAD, SignedDocument
 from vmwarden.owner import lint, signing, yaml, zones
 from vmwarden.owner.inline import ReadBeside
 from vmwarden.rules import threshold, trust
@@ -27,7 +28,7 @@ def check(file: str) -> lint.Report:
     """Lint of a policy file.  Raises WorldError or UntrustedInput if the file cannot be read at all."""
     path = Path(file)
     data = read(path, yaml.FILE_BYTES)
-    return lint.lint(data, file, read_beside=_beside(path), zones=zones.installed())
+    return lint.lint(data, file, read_beside=_beside(path), zones=zones.installed(), find_zone=Tzdata().zone)
 
 
 def open_any(file: str) -> Opened:
@@ -36,7 +37,7 @@ def open_any(file: str) -> Opened:
     Raises UntrustedInput with every mistake of a YAML policy; and what read raises.
     """
     data = read(Path(file), trust.SIGNED_BYTES)
-    if data.startswith(b'{"format":"vmwarden.signed/'):
+    if data.startswith(SIGNED_HEAD):
         return opened(trust.read_signed(data))
     report = check(file)
     if report.policy is None:

@@ -107,9 +107,9 @@ def _bare(value: object) -> object:
 
 
 #: lists in which one more entry allows more
-_ALLOWING = ("manage.", "reach", "scopes", "place.any_of", "trust.hosts")
+_ALLOWING = ("manage.", "reach", "scopes", "place.any_of", "trust.hosts", "hours.open", "hours.extra")
 #: lists in which one more entry asks for more
-_DEMANDING = ("host.all_of",)
+_DEMANDING = ("host.all_of", "hours.closed_on", "hours.holidays")
 
 
 def _entry(path: str, added: bool) -> Direction:
@@ -131,11 +131,15 @@ _RANKS: dict[str, Callable[[str], int]] = {
     "host.recheck": lambda text: -duration.milliseconds(text),
     "place.issued_within": lambda text: -duration.milliseconds(text),
     "gate.lease": lambda text: -duration.milliseconds(text),
+    "hours.time": lambda text: int(text == "trusted"),
+    "hours.recheck": lambda text: -duration.milliseconds(text),
+    "hours.drain": duration.milliseconds,
+    "hours.outside": ("guarded", "held", "quarantined").index,
 }
 
 
 def _direction(path: str, old: object, new: object) -> Direction:
-    if path in ("place", "host") or path == "place.issued_within":
+    if path in ("place", "host", "hours") or path == "place.issued_within":
         if old is None:
             return Direction.STRICTER
         if new is None:

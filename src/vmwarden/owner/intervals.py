@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A file of Alertmanager's time intervals: a list of them, or one."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -12,13 +12,11 @@ from vmwarden.model.policy import Hours, NamedInterval
 from vmwarden.owner import explain, yaml
 from vmwarden.owner.node import Node, Path, key_of, mark_of, plain
 from vmwarden.owner.schema import schema_of
+from vmwarden.owner.timetable import FindZone
 from vmwarden.rules.calendar import flaws
 from vmwarden.rules.calendar.flaws import Flaw
 from vmwarden.rules.calendar.zone import UTC, Zone
 from vmwarden.rules.sound import dotted
-
-#: what vmwarden.linux.tzdata.Tzdata.zone does: raises Malformed for a zone that is not there
-FindZone = Callable[[str], Zone]
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,12 +6,13 @@ from typing import NamedTuple
 
 from vmwarden.errors import Problem
 from vmwarden.model.policy import Policy
-from vmwarden.owner import cautions, explain, geography, yaml
+from vmwarden.owner import cautions, explain, geography, holidays, timetable, yaml
 from vmwarden.owner.explain import Mistake
 from vmwarden.owner.inline import FACILITIES, ReadBeside, inline
 from vmwarden.owner.node import Node, Path, key_of, mark_of, plain
 from vmwarden.owner.prune import Pruned, prune
 from vmwarden.owner.schema import policy_schema
+from vmwarden.owner.timetable import FindZone
 from vmwarden.owner.zones import TimeZones
 from vmwarden.rules import canonical, sound
 from vmwarden.rules.sound import Unsound, dotted
@@ -26,8 +27,12 @@ class Report(NamedTuple):
     warnings: tuple[Problem, ...]
 
 
-def lint(data: bytes, file: str, *, read_beside: ReadBeside, zones: TimeZones) -> Report:
-    """Of one policy file.  file: its name for messages.  Never raises, for any bytes."""
+def lint(data: bytes, file: str, *, read_beside: ReadBeside, zones: TimeZones, find_zone: FindZone) -> Report:
+    """Of one policy file.  file: its name for messages.  Never raises, for any bytes.
+
+    zones: by their names.  find_zone: the one of a name; raises Malformed if there is none, SourceUnavailable
+    where there is no tzdata.
+    """
     root, read_problems = yaml.read(data, file)
     if root is None:
         return Report(None, _ordered(read_problems, file), ())
@@ -49,8 +54,19 @@ def lint(data: bytes, file: str, *, read_beside: ReadBeside, zones: TimeZones) -
     policy = pruned.policy
     if policy is None:
         return Report(None, _ordered(problems, file), ())
-    problems += _about([*sound.policy(policy), *geography.errors(policy, zones)], pruned, root)
-    warnings = _about([*cautions.cautions(policy), *geography.warnings(policy, zones)], pruned, root)
+    expanded = holidays.expand(policy, read_beside, file[: file.rfind("/") + 1])
+    policy = expanded.policy
+    problems += expanded.problems
+    problems += _about(expanded.errors, pruned, root)
+    hours = timetable.look(policy, find_zone)
+    mistakes = [*sound.policy(policy), *geography.errors(policy, zones), *hours.errors]
+    problems += _about(
+        [one for one in mistakes if not any(_within(one.path, part) for part in expanded.failed)],
+        pruned,
+        root,
+    )
+    thoughts = [*cautions.cautions(policy), *geography.warnings(policy, zones), *hours.warnings]
+    warnings = _about(thoughts, pruned, root)
     size = len(canonical.encode(policy))
     if size > POLICY_BYTES:
         problems.append(Problem(f"{size} bytes when signed, at most {POLICY_BYTES}", "shorten it", file))

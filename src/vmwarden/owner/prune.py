@@ -19,8 +19,8 @@ _STAND_INS: dict[str, object] = {
     "valid": {"from": "2026-01-01T00:00Z", "until": "2027-01-01T00:00Z"},
     "mode": "observe",
 }
-#: each round takes away at least one level of nesting, and a policy has 6
-_ROUNDS = 8
+#: each round takes away at least one level of nesting, and a policy has 8
+_ROUNDS = 10
 
 
 class Pruned:

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a policy means, in plain words, defaults included."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
+from vmwarden.model.hours import Extra, Interval
 from vmwarden.model.installed import PurgeOrder
 from vmwarden.model.owners import Owners
 from vmwarden.model.policy import (
@@ -10,6 +11,8 @@ from vmwarden.model.policy import (
     FlowOut,
     Host,
     HostClause,
+    Hours,
+    Openings,
     Place,
     PlaceEntry,
     Policy,
@@ -81,7 +84,10 @@ def _policy(policy: Policy) -> Iterator[str]:
     if policy.host is not None:
         yield ""
         yield from _host(policy.host)
-    if policy.place is None and policy.host is None:
+    if policy.hours is not None:
+        yield ""
+        yield from _hours(policy.hours)
+    if policy.place is None and policy.host is None and policy.hours is None:
         yield ""
         yield "No fence: nothing is judged"
     yield ""
@@ -96,6 +102,8 @@ def _flows(ways_in: Iterable[FlowIn], ways_out: Iterable[FlowOut], reach: Iterab
 
 
 def _port(flow: FlowIn | FlowOut | Reach) -> str:
+    if flow.tcp is None and flow.udp is None:
+        return "everything"
     return f"tcp {flow.tcp}" if flow.tcp is not None else f"udp {flow.udp}"
 
 
@@ -160,6 +168,79 @@ def _rung(rung: WrongRung | UnknownRung) -> str:
     if isinstance(rung, WrongRung) and rung.ask is not None:
         ask = f"; asks the {rung.of or 'host'}: {rung.ask} (recorded, not sent yet)"
     return f"    {when:<12} {_POSTURES.get(rung.posture, rung.posture.value)}{ask}"
+
+
+def _hours(hours: Hours) -> Iterator[str]:
+    local = hours.time == "local"
+    clock = "the VM's own clock" if local else "authenticated time alone"
+    yield f"Hours, by {clock}: open"
+    yield from _openings(hours, hours.open)
+    yield from _not_on(hours.closed_on)
+    for holidays in hours.holidays:
+        whose = holidays.subdivision or holidays.country or holidays.file
+        yield f"  not on    holidays of {whose}: {', '.join(map(_dated, holidays.dates))}"
+    yield from _also_on(hours.extra)
+    yield f"  outside   {_POSTURES[Posture(hours.outside)]}, at once; that is no incident"
+    if duration.milliseconds(hours.drain):
+        yield f"  drain     for the last {hours.drain} of a slot new connections are refused"
+    if not local:
+        yield f"  stamps    open a slot from its begin on, and count for {hours.recheck}"
+    written = "" if hours.unknown else " (default)"
+    yield f"  while the time is not known{written}"
+    yield from (_rung(rung) for rung in hours.unknown or ladders.DEFAULT_TIME_UNKNOWN)
+    for service in hours.services:
+        yield ""
+        yield f"Service {service.name}, apart from the rest of the VM: open"
+        yield from _openings(hours, service.open)
+        yield from _not_on(service.closed_on)
+        if hours.holidays:
+            yield f"  holidays  {'closed on them, too' if service.holidays else 'make no difference'}"
+        yield from _also_on(service.extra)
+        yield from _flows(service.in_, service.out, ())
+
+
+def _openings(hours: Hours, openings: Openings) -> Iterator[str]:
+    for entry in openings:
+        if isinstance(entry, Interval):
+            yield f"  - {_interval(entry, hours.time_zone)}"
+            continue
+        for named in hours.intervals:
+            if named.name == entry:
+                yield from (f"  - {_interval(one, hours.time_zone)} ({entry})" for one in named.any_of)
+
+
+def _interval(interval: Interval, time_zone: str) -> str:
+    if interval == Interval():
+        return "at all times"
+    parts = [f"{times.start_time} to {times.end_time}" for times in interval.times or ()]
+    text = " and ".join(parts) if parts else "all day"
+    lists = (
+        ("on", interval.weekdays),
+        ("on days", interval.days_of_month),
+        ("in", interval.months),
+        ("in", interval.years),
+    )
+    for word, values in lists:
+        if values is not None:
+            text += f", {word} {' or '.join(_dated(str(value)) for value in values)}"
+    return f"{text}, {interval.location or time_zone}"
+
+
+def _not_on(closed_on: Sequence[str]) -> Iterator[str]:
+    if closed_on:
+        yield f"  not on    {', '.join(map(_dated, closed_on))}"
+
+
+def _also_on(extras: Iterable[Extra]) -> Iterator[str]:
+    for extra in extras:
+        times = [f"{times.start_time} to {times.end_time}" for times in extra.times or ()]
+        dates = ", ".join(map(_dated, extra.dates))
+        yield f"  also on   {dates}, {' and '.join(times) or 'all day'}"
+
+
+def _dated(text: str) -> str:
+    """A range as people write it."""
+    return text.replace(":", " to ")
 
 
 def _trust(trust: Trust) -> Iterator[str]:

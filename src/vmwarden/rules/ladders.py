@@ -18,6 +18,12 @@ DEFAULT_UNKNOWN: tuple[UnknownRung, ...] = (
     UnknownRung(after="15m", posture=Posture.QUARANTINED),
 )
 
+#: The same for the time of the hours: a VM that does not know the time must not go on serving by it.
+DEFAULT_TIME_UNKNOWN: tuple[UnknownRung, ...] = (
+    UnknownRung(after="0s", posture=Posture.HELD),
+    UnknownRung(after="15m", posture=Posture.QUARANTINED),
+)
+
 _RANK = {posture: rank for rank, posture in enumerate(Posture)}
 
 #: The strictest that silence may lead to: nobody is powered off because a host says nothing.

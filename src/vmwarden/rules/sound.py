@@ -18,8 +18,10 @@ from vmwarden.model.policy import (
     Facility,
     FlowIn,
     FlowOut,
+    Holidays,
     Host,
     HostClause,
+    Hours,
     Place,
     PlaceEntry,
     Policy,
@@ -30,6 +32,7 @@ from vmwarden.model.policy import (
 )
 from vmwarden.model.posture import BUILT, Posture
 from vmwarden.rules import duration, instant, postal, sshkey
+from vmwarden.rules.calendar import flaws
 
 Path = tuple[str | int, ...]
 
@@ -94,6 +97,8 @@ def _policy(policy: Policy) -> Iterator[Unsound]:
         yield from _place(policy.place, policy.trust)
     if policy.host is not None:
         yield from _host(policy.host, policy.trust)
+    if policy.hours is not None:
+        yield from _hours(policy.hours, policy.trust)
     yield from _trust(policy.trust)
 
 
@@ -287,6 +292,91 @@ def _clause(path: Path, clause: HostClause) -> Iterator[Unsound]:
         yield Unsound((*path, "contains"), f"{clause.fact} is one value, not a list", "use equals or in")
     if clause.contains == ():
         yield Unsound((*path, "contains"), "names no label", "name at least one")
+
+
+def _hours(hours: Hours, trust: Trust) -> Iterator[Unsound]:
+    for flaw in flaws.hours(hours):
+        rests_on = tuple(("hours", *part) for part in flaw.rests_on)
+        yield Unsound(("hours", *flaw.path), flaw.message, flaw.mend, rests_on)
+    yield from _twice("hours.intervals", "name", tuple(named.name for named in hours.intervals))
+    for index, holidays in enumerate(hours.holidays):
+        yield from _holidays(("hours", "holidays", index), holidays)
+    yield from _twice("hours.services", "name", tuple(service.name for service in hours.services))
+    for number, service in enumerate(hours.services):
+        path: Path = ("hours", "services", number)
+        for index, way_in in enumerate(service.in_):
+            yield from _timed_flow((*path, "in", index), way_in)
+        for index, way_out in enumerate(service.out):
+            yield from _timed_flow((*path, "out", index), way_out)
+        if not service.in_ and not service.out:
+            yield Unsound(path, "names no flow", "list flows under in or out")
+    yield from _claimed_twice(hours)
+    if hours.time == "trusted" and not trust.hosts:
+        yield Unsound(
+            ("hours", "time"),
+            "trusted time is wanted and nobody is trusted with it: this VM never opens",
+            "add the key of a host to trust.hosts, or write time: local",
+            (("trust", "hosts"),),
+        )
+    yield from _recheck("hours", hours.recheck)
+    yield from _ladders("hours", None, hours.unknown)
+
+
+def _holidays(path: Path, holidays: Holidays) -> Iterator[Unsound]:
+    if (holidays.country is None) == (holidays.file is None):
+        found = "has neither" if holidays.country is None else "has both"
+        yield Unsound(path, f"{found} of country and file", "write exactly one")
+    elif not holidays.dates:
+        yield Unsound(path, "no dates: they are worked out when the policy is signed", "sign with vmwarden")
+    if holidays.subdivision is not None and not holidays.subdivision.startswith(f"{holidays.country}-"):
+        yield Unsound(
+            (*path, "subdivision"),
+            f"{holidays.subdivision} is no part of {holidays.country or 'a file'}",
+            "write it with its country, or leave it out",
+        )
+
+
+def _timed_flow(path: Path, flow: FlowIn | FlowOut) -> Iterator[Unsound]:
+    if flow.tcp is not None and flow.udp is not None:
+        yield Unsound(path, "names tcp and udp", "write two entries, one for each")
+    end, text = ("from", flow.from_) if isinstance(flow, FlowIn) else ("to", flow.to)
+    yield from _cidr((*path, end), text, broadest=None)
+
+
+class _Claim(NamedTuple):
+    """Addresses that a service claims for itself: from the first to the last, as numbers."""
+
+    first: int
+    last: int
+    service: int
+    path: Path
+
+
+def _claimed_twice(hours: Hours) -> Iterator[Unsound]:
+    """Flows of two services: which hours would count?  (A flow with a port goes before one without.)"""
+    claims: dict[tuple[str, int, int | None, int | None], list[_Claim]] = {}
+    for number, service in enumerate(hours.services):
+        flows: list[tuple[str, int, FlowIn | FlowOut, str]] = []
+        flows += [("in", index, flow, flow.from_) for index, flow in enumerate(service.in_)]
+        flows += [("out", index, flow, flow.to) for index, flow in enumerate(service.out)]
+        for way, index, flow, text in flows:
+            try:
+                network = ipaddress.ip_network(text, strict=False)
+            except ValueError:
+                continue  # _cidr says so
+            first, last = int(network.network_address), int(network.broadcast_address)
+            claim = _Claim(first, last, number, ("hours", "services", number, way, index))
+            claims.setdefault((way, network.version, flow.tcp, flow.udp), []).append(claim)
+    for alike in claims.values():
+        # ranges with a prefix lie within one another or apart: the one that began last and reaches furthest
+        # is the only one that can hold the next
+        reaching: _Claim | None = None
+        for claim in sorted(alike, key=lambda one: (one.first, -one.last, one.path)):
+            if reaching is not None and claim.first <= reaching.last and claim.service != reaching.service:
+                other = hours.services[reaching.service].name
+                yield Unsound(claim.path, f"the service {other} has it, too", "one flow, one service")
+            if reaching is None or claim.last > reaching.last:
+                reaching = claim
 
 
 def _trust(trust: Trust) -> Iterator[Unsound]:

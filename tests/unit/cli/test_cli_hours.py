@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from vmwarden.cli import main as command_line
+from vmwarden.owner import desk, signing
+from vmwarden.rules import canonical
 
 OFFICE = """
 - weekdays: ['monday:friday']
@@ -203,8 +205,94 @@ def test_bounds(office: Path, arguments: list[str], capsys: pytest.CaptureFixtur
 def test_one_source_of_hours(office: Path, capsys: pytest.CaptureFixture[str]) -> None:
     asked(capsys, code=64)
     asked(capsys, "--intervals", office, "--policy", office, code=64)
-    told = asked(capsys, "--policy", office, code=64)
-    assert "--intervals" in told["errors"][0]["message"]
+    asked(capsys, "--intervals", office, "--service", "backup", code=64)
+    told = asked(capsys, "--policy", office, code=65)  # it is no policy
+    assert told["errors"][0]["line"] == 2
+
+
+POLICY = """format: vmwarden.policy/1
+name: shop
+version: 1
+vms: ["shop-*"]
+valid: {from: "2026-11-01T00:00Z", until: "2027-11-01T00:00Z"}
+mode: observe
+"""
+SHOP = (
+    POLICY
+    + """hours:
+  time_zone: Europe/Berlin
+  intervals:
+    - name: office
+      any_of: [{weekdays: ["monday:friday"], times: [{start_time: "08:00", end_time: "18:00"}]}]
+  open: [office, {weekdays: [sunday], times: [{start_time: "01:00", end_time: "02:30"}]}]
+  closed_on: ["2026-12-24"]
+  holidays: [{country: DE}]
+  services:
+    - name: backup
+      out: [{tcp: 873, to: 10.0.0.1/32}]
+      open: [{times: [{start_time: "01:00", end_time: "04:00"}], location: UTC}]
+"""
+)
+
+
+def test_the_hours_of_a_policy(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = written(tmp_path, SHOP)
+    told = asked(capsys, "--policy", path, "--at", "2026-12-23T12:00:00Z", "--next", "3")
+
+    assert told["results"][0]["until"] == "2026-12-23T17:00:00Z"
+    # christmas eve by closed_on, a friday and a saturday by Germany's holidays
+    assert [(row["at"], row["open"]) for row in told["transitions"]] == [
+        ("2026-12-23T18:00:00+01:00", False),
+        ("2026-12-27T01:00:00+01:00", True),
+        ("2026-12-27T02:30:00+01:00", False),
+    ]
+    assert {(warning["line"], warning["path"]) for warning in told["warnings"]} == {
+        (12, "hours.open.1.times.0")
+    }
+
+
+def test_the_hours_of_a_service(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = written(tmp_path, SHOP)
+    told = asked(
+        capsys, "--policy", path, "--service", "backup", "--at", "2026-12-25T02:00:00Z", "--next", "1"
+    )
+    assert told["results"][0] == {
+        "at": "2026-12-25T02:00:00Z",
+        "utc": "2026-12-25T02:00:00Z",
+        "open": True,
+        "until": "2026-12-25T04:00:00Z",
+    }
+    assert told["transitions"][0]["at"] == "2026-12-25T04:00:00+00:00"
+    told = asked(capsys, "--policy", path, "--service", "api", code=64)
+    assert "backup" in told["errors"][0]["message"]
+
+    assert command_line.main(["hours", "--policy", str(path), "--at", "2026-12-25T02:00:00Z"]) == 0
+    assert "backup                            open  2026-12-25T04:00:00Z" in capsys.readouterr().out
+
+
+def test_a_signed_policy_is_asked_as_the_vm_has_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report = desk.check(str(written(tmp_path, SHOP)))
+    assert report.policy is not None
+    signed = tmp_path / "signed.json"
+    signed.write_bytes(canonical.encode(signing.document_of(report.policy)))
+    arguments = ("--at", "2026-12-23T12:00:00Z", "--next", "3")
+
+    told = asked(capsys, "--policy", signed, *arguments)
+    as_written = asked(capsys, "--policy", tmp_path / "hours.yaml", *arguments)
+
+    assert [told[part] for part in ("results", "transitions")] == [
+        as_written[part] for part in ("results", "transitions")
+    ]
+    assert [(w["file"], w["path"]) for w in told["warnings"]] == [(str(signed), "hours.open.1.times.0")] * 2
+
+
+def test_a_policy_that_is_wrong_or_has_no_hours(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    told = asked(capsys, "--policy", written(tmp_path, SHOP.replace("[office,", "[ofice,")), code=65)
+    assert [(error["line"], error["path"]) for error in told["errors"]] == [(12, "hours.open.0")]
+    told = asked(capsys, "--policy", written(tmp_path, POLICY), code=64)
+    assert "no hours" in told["errors"][0]["message"]
 
 
 def test_a_missing_file_is_the_machines_matter(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -68,6 +68,10 @@ CASES: list[tuple[Policy, list[tuple[str, str, str, Direction]]]] = [
         [("trust.hosts[r7].key", "ssh-ed25519 AAAA", "ssh-ed25519 AAAB", U)],
     ),
     (
+        _policy(hours={"open": [{}], "drain": "1s"}),
+        [("hours", "", '{"open":[{}],"time_zone":"UTC","drain":"1s","outside":"quarantined","time":"local","recheck":"150s"}', S)],
+    ),
+    (
         _policy(host={"all_of": [{"fact": "host.id", "equals": "x"}]}),
         [("host", "", '{"all_of":[{"fact":"host.id","equals":"x","proof":"declared"}],"recheck":"60s"}', S)],
     ),
@@ -95,3 +99,46 @@ def test_one_more_demand_on_the_host_is_stricter() -> None:
     )
     assert [change.direction for change in changes(old, new)] == [S]
     assert [change.direction for change in changes(new, old)] == [L]
+
+
+HOURS = {
+    "open": ["office", {"weekdays": ["sunday"]}],
+    "intervals": [{"name": "office", "any_of": [{"weekdays": ["monday"]}]}],
+    "closed_on": ["2026-12-24"],
+    "services": [{"name": "backup", "out": [{"to": "10.0.0.0/8"}], "open": [{}]}],
+}
+
+
+@pytest.mark.parametrize(
+    ("new", "expected"),
+    [
+        ({"open": ["office"]}, [("hours.open", '{"weekdays":["sunday"]}', "", S)]),
+        ({"closed_on": []}, [("hours.closed_on", "2026-12-24", "", L)]),
+        ({"drain": "30s"}, [("hours.drain", "0s", "30s", S)]),
+        ({"outside": "guarded"}, [("hours.outside", "quarantined", "guarded", L)]),
+        ({"time": "trusted"}, [("hours.time", "local", "trusted", S)]),
+        ({"recheck": "5m"}, [("hours.recheck", "150s", "5m", L)]),
+        ({"extra": [{"dates": ["2026-12-27"]}]}, [("hours.extra", "", '{"dates":["2026-12-27"]}', L)]),
+        (
+            {"holidays": [{"country": "DE", "dates": ["2026-12-25"]}]},
+            [("hours.holidays", "", '{"country":"DE","dates":["2026-12-25"]}', S)],
+        ),
+        (
+            {"services": [{"name": "backup", "out": [{"to": "10.0.0.0/8"}], "open": ["office"]}]},
+            [
+                ("hours.services[backup].open", "{}", "", U),
+                ("hours.services[backup].open", "", "office", U),
+            ],
+        ),
+        (
+            {"intervals": [{"name": "office", "any_of": [{"weekdays": ["tuesday"]}]}]},
+            [
+                ("hours.intervals[office].any_of", '{"weekdays":["monday"]}', "", U),
+                ("hours.intervals[office].any_of", "", '{"weekdays":["tuesday"]}', U),
+            ],
+        ),
+    ],
+)
+def test_changes_of_hours(new: dict[str, object], expected: list[tuple[str, str, str, Direction]]) -> None:
+    found = changes(_policy(hours=HOURS), _policy(hours={**HOURS, **new}))
+    assert [tuple(change) for change in found] == expected

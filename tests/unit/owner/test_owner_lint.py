@@ -8,6 +8,7 @@ In the tables the mark ¦ stands, in the policy itself, before the place that th
 import pytest
 
 from vmwarden.errors import FileAbsent, Malformed, Problem
+from vmwarden.linux.tzdata import Tzdata
 from vmwarden.owner import lint, yaml
 from vmwarden.owner.zones import TimeZones
 
@@ -39,7 +40,9 @@ def _lint(text: str, files: dict[str, bytes] | None = None) -> lint.Report:
             raise FileAbsent(f"{name}: no such file")
         return files[name]
 
-    return lint.lint(text.encode(), "dir/p.yaml", read_beside=read_beside, zones=ZONES)
+    return lint.lint(
+        text.encode(), "dir/p.yaml", read_beside=read_beside, zones=ZONES, find_zone=Tzdata().zone
+    )
 
 
 def _mark(text: str) -> tuple[str, int, int]:
@@ -328,7 +331,9 @@ def test_a_file_beyond_the_bound_is_not_read() -> None:
 
 
 def test_a_byte_that_is_no_utf8_is_found() -> None:
-    report = lint.lint(b"name: caf\xe9\n", "p.yaml", read_beside=lambda name: b"", zones=ZONES)
+    report = lint.lint(
+        b"name: caf\xe9\n", "p.yaml", read_beside=lambda name: b"", zones=ZONES, find_zone=Tzdata().zone
+    )
     problem = _only(report.errors)
     assert (problem.line, problem.column, problem.message) == (1, 10, "not UTF-8")
 

@@ -2,6 +2,7 @@
 """owner.zones and owner.geography on this machine's tzdata."""
 
 from vmwarden.errors import Problem
+from vmwarden.linux.tzdata import Tzdata
 from vmwarden.owner import lint, zones
 
 POLICY = b"""format: vmwarden.policy/1
@@ -20,7 +21,7 @@ place:
 
 
 def _lint(known: zones.TimeZones) -> lint.Report:
-    return lint.lint(POLICY, "p.yaml", read_beside=lambda name: b"", zones=known)
+    return lint.lint(POLICY, "p.yaml", read_beside=lambda name: b"", zones=known, find_zone=Tzdata().zone)
 
 
 def _lines(problems: tuple[Problem, ...]) -> list[int]:

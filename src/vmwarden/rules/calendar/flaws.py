@@ -20,11 +20,15 @@ _LONGEST_DRAIN_MS = 86_400_000
 
 
 class Flaw(NamedTuple):
-    """path: keys as the author writes them, and indices."""
+    """path: keys as the author writes them, and indices.
+
+    rests_on: parts without which it could not be said.
+    """
 
     path: Path
     message: str
     mend: str = ""
+    rests_on: tuple[Path, ...] = ()
 
 
 def hours(given: Hours) -> Iterator[Flaw]:
@@ -54,7 +58,7 @@ def _openings(path: Path, given: Openings, names: Sequence[str]) -> Iterator[Fla
             yield from _below((*path, index), interval(entry))
         elif entry not in names:
             known = f"defined there: {', '.join(names)}" if names else "define it there"
-            yield Flaw((*path, index), f"{entry!r} is no name of hours.intervals", known)
+            yield Flaw((*path, index), f"{entry!r} is no name of hours.intervals", known, (("intervals",),))
 
 
 def _dates(path: Path, closed_on: Sequence[Dates], extras: Sequence[Extra]) -> Iterator[Flaw]:
@@ -76,7 +80,10 @@ def interval(given: Interval) -> Iterator[Flaw]:
     yield from found
     if not found and not pattern.of(given).ever():
         yield Flaw(
-            (), "can never open: no day of its years is in all its fields", "leave out a field, or a part"
+            (),
+            "can never open: no day of its years is in all its fields",
+            "leave out a field, or a part",
+            ((),),
         )
 
 
@@ -103,7 +110,8 @@ def _each(path: Path, given: Sequence[Any], read: Callable[[Any], object]) -> It
 
 def _below(path: Path, found: Iterator[Flaw] | list[Flaw]) -> Iterator[Flaw]:
     for flaw in found:
-        yield flaw._replace(path=path + flaw.path)
+        rests_on = tuple(path + part for part in flaw.rests_on)
+        yield flaw._replace(path=path + flaw.path, rests_on=rests_on)
 
 
 def _flaw(path: Path, error: Malformed) -> Flaw:
