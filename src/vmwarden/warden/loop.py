@@ -16,13 +16,15 @@ from vmwarden.linux.child import Child
 from vmwarden.linux.notify import notify
 from vmwarden.linux.sockets import listen, peer
 from vmwarden.model.control import REQUEST_BYTES, Request
+from vmwarden.model.handover import Handover
 from vmwarden.model.message import MESSAGE_BYTES
 from vmwarden.ports.clock import Clock
 from vmwarden.rules import canonical
 from vmwarden.warden.warden import Warden
 
-#: datagrams of the watcher handled before timers are looked at again: a flood must not starve the lease
-_BURST = 64
+#: how long the watcher is heard before timers and the owner are looked at again; if it has still something to
+#: say it waits as long: a flood must starve neither the lease nor the rest of the VM
+_HEAR_MS = 100
 #: clients of the control socket at a time, and how long one may dawdle
 _CLIENTS = 16
 _CLIENT_MS = 60_000
@@ -56,10 +58,12 @@ class Loop:
         say: Callable[[str], None],
         owner_uid: int,
         until_boot_ms: int | None = None,
+        handover: Handover | None = None,
     ) -> None:
         """watcher_uid: who may be the watcher, besides owner_uid.  watcher_command: arguments of
         vmwarden that start one; None = somebody else does.  until_boot_ms: stop then (for trials);
-        None = SIGTERM.  Raises WorldError where the sockets cannot be made."""
+        None = SIGTERM.  handover: of the program that was this process before.
+        Raises WorldError where the sockets cannot be made."""
         self._warden = warden
         self._clock = clock
         self._say = say
@@ -70,16 +74,22 @@ class Loop:
         self._child: Child | None = None
         self._respawn_at_ms = 0
         self._watcher: socket.socket | None = None
+        self._deaf_until_ms = 0
         self._clients: dict[int, _Client] = {}
         self._paths = (watcher_path, control_path)
         self._watchers = listen(watcher_path, kind=socket.SOCK_SEQPACKET, mode=0o600, uid=watcher_uid)
         self._control = listen(control_path, kind=socket.SOCK_STREAM, mode=0o600)
         self._wake, self._woken = socket.socketpair(type=socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        self._handover = handover
         self._running = True
         self._reload = False
+        self._restart = False
 
-    def run(self) -> None:
-        """Until SIGTERM or SIGINT.  The watcher that was started here ends with it."""
+    def run(self) -> Handover | None:
+        """Until SIGTERM or SIGINT, or until it was asked to restart: then what the successor needs.
+
+        The watcher that was started here ends with it.
+        """
         signal.set_wakeup_fd(self._woken.fileno(), warn_on_full_buffer=False)
         signal.signal(signal.SIGTERM, self._on_stop)
         signal.signal(signal.SIGINT, self._on_stop)
@@ -87,13 +97,15 @@ class Loop:
         try:
             # it loads its modules while the first records are put on disk
             self._keep_child(self._clock.now().boot_ms)
-            self._warden.start()
+            self._warden.start(self._handover)
             notify("READY=1")
             while self._running:
                 self._step()
+            return self._warden.hand_over() if self._restart else None
         finally:
-            notify("STOPPING=1")
-            self._warden.stop()
+            if not self._restart:
+                notify("STOPPING=1")
+                self._warden.stop()
             if self._child is not None:
                 self._child.stop()
             for path in self._paths:
@@ -112,7 +124,8 @@ class Loop:
             return
         self._keep_child(now.boot_ms)
         poll = select.poll()
-        for sock in (self._watchers, self._control, self._wake, self._watcher):
+        deaf_ms = self._deaf_until_ms - now.boot_ms
+        for sock in (self._watchers, self._control, self._wake, None if deaf_ms > 0 else self._watcher):
             if sock is not None:
                 poll.register(sock, select.POLLIN)
         for client in self._clients.values():
@@ -123,6 +136,8 @@ class Loop:
         timeout = min(self._warden.tick_ms(), 1_000)
         if self._watcher is not None:
             timeout = min(timeout, self._warden.gather_in_ms(now))
+        if deaf_ms > 0:
+            timeout = min(timeout, deaf_ms)
         ready = {fileno for fileno, _ in poll.poll(timeout)}
         if self._wake.fileno() in ready:
             with contextlib.suppress(BlockingIOError):
@@ -186,7 +201,8 @@ class Loop:
         self._warden.watcher_connected()
 
     def _hear_watcher(self, sock: socket.socket) -> None:
-        for _ in range(_BURST):
+        begun = now = self._clock.now().boot_ms
+        while now - begun < _HEAR_MS:
             try:
                 data = sock.recv(MESSAGE_BYTES)
             except BlockingIOError:
@@ -202,6 +218,8 @@ class Loop:
             except UntrustedInput as error:
                 self._drop_watcher(f"it sent what it must not: {error}")
                 return
+            now = self._clock.now().boot_ms
+        self._deaf_until_ms = now + (now - begun)
 
     def _drop_watcher(self, why: str) -> None:
         if self._watcher is not None:
@@ -268,6 +286,9 @@ class Loop:
             case "reload":
                 self._warden.reload()
                 self._answer(client, self._warden.status())
+            case "restart":
+                self._answer(client, self._warden.status())
+                self._restart, self._running = True, False
             case "checkpoint":
                 self._answer(client, {"note": self._warden.checkpoint()})
 
