@@ -316,6 +316,7 @@ PAYLOADS = {
     "reset with a few bytes": (RST, TOKEN[:12], b""),
     "reset with options full of it": (RST, b"", (b"\xfe\x28" + TOKEN * 3)[:40]),
     "reset and push": (RST | PSH | ACK, TOKEN, b""),
+    "reset with a flag more": (RST | PSH, b"", b""),
     "no reset": (ACK, TOKEN, b""),
 }
 
@@ -328,6 +329,11 @@ def test_a_crafted_reset_carries_nothing_out(stage: Stage) -> None:
     ethernet = mac(lan.peer) + mac(lan.vm) + IPV4.to_bytes(2)
     stage.close_gate(ending=True)
     assert ended(far)
+    for table in ("inet", "netdev") if stage.both else ("inet",):
+        # as if it were told again and again
+        flow = f"{PEER} . {FORWARDED} . {BEHIND} . {ports[0]}"
+        nft.load(f"flush set {table} vmwarden reset4\n")
+        nft.load(f"add element {table} vmwarden reset4 {{ {flow} timeout 60s }}\n")
     with heard(lan.peer) as outside:
         for name, (said, payload, options) in PAYLOADS.items():
             outside().clear()
@@ -368,18 +374,37 @@ def test_few_resets_are_made_however_much_comes_in(stage: Stage) -> None:
     assert 150 <= len(answers) <= 201 + 200 * took + len(to_one)
 
 
-def test_a_frame_for_another_at_the_link_does_not_come_in_while_ending(network: Lan) -> None:
-    """A container on a bridge that holds the uplink: what comes in for it never reaches the first layer."""
+def bridged(lan: Lan) -> bytes:
+    """A container on a bridge that holds the uplink; its MAC."""
     (scene,) = [each for each in scenes() if each.name.startswith("container on a bridge")]
-    scene.built(network)
+    scene.built(lan)
+    return mac(lan.behind)
+
+
+def sharing(lan: Lan) -> bytes:
+    """A macvlan child in another namespace that has the MAC of the uplink, as ipvlan children have it."""
+    lan.vm.run(*"ip link add link eth0 name mv0 type macvlan mode passthru".split())  # noqa: SIM905
+    lan.vm.run("ip", "link", "set", "mv0", "netns", lan.behind.name)
+    lan.behind.run("ip", "link", "set", "eth0", "down")
+    lan.behind.run("ip", "link", "set", "mv0", "up")
+    lan.behind.run("ip", "addr", "add", f"{GUEST}/24", "dev", "mv0")
+    return mac(lan.vm)
+
+
+@pytest.mark.parametrize(("built", "device"), [(bridged, "eth0"), (sharing, "mv0")])
+def test_a_frame_for_another_at_the_link_does_not_come_in_while_ending(
+    network: Lan, built: Callable[[Lan], bytes], device: str
+) -> None:
+    """What comes in for it never reaches the first layer, so the second must not let it through."""
+    target = built(network)
     with network.vm.entered():
         gate = NftGate(uids, second=SecondLayer(uids, stands_in=stands_in), lasting_tables=False)
         gate.install(gate_policy())
         stage = Stage(network, gate, both=True)
         stage.close_gate(ending=True)
         packet = segment(PEER, GUEST, (40_000, 80), ACK | PSH, TOKEN)
-        frame = mac(network.behind) + mac(network.peer) + IPV4.to_bytes(2) + packet
-        with heard(network.behind) as inside:
+        frame = target + mac(network.peer) + IPV4.to_bytes(2) + packet
+        with heard(network.behind, device) as inside:
             send(network.peer, Frame(IPV4, frame))
             assert inside() == []
             gate.lease(30_000)
