@@ -19,6 +19,9 @@ from vmwarden.rules.duration import milliseconds
 #: exit codes of a verdict (design.md, command line)
 VERDICT_EXIT = {Answer.ALLOW: 0, Answer.DENY: 3, Answer.UNKNOWN: 4}
 
+#: the lease that is handed over ends before (warden.gatekeeper), a slow start included
+_RESTARTED_WITHIN_S = 15.0
+
 
 def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the commands of this module."""
@@ -45,6 +48,13 @@ def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     json_option(status)
     root_option(status)
     status.set_defaults(run=_status)
+
+    restart = commands.add_parser(
+        "restart", help="start the warden again, as it is installed now; what is open stays open meanwhile"
+    )
+    json_option(restart)
+    root_option(restart)
+    restart.set_defaults(run=_restart)
 
     explain = commands.add_parser("explain", help="why: every finding, and what would happen next")
     json_option(explain)
@@ -107,6 +117,13 @@ def fetch(root: Path, request: str, *, timeout_s: float) -> Status:
 
 def _status(args: argparse.Namespace) -> int:
     status = fetch(args.root, "status", timeout_s=5)
+    emit(args, status, text_of(status))
+    return VERDICT_EXIT[status.decision.answer]
+
+
+def _restart(args: argparse.Namespace) -> int:
+    fetch(args.root, "restart", timeout_s=5)
+    status = _await_verdict(args.root, _RESTARTED_WITHIN_S)
     emit(args, status, text_of(status))
     return VERDICT_EXIT[status.decision.answer]
 
@@ -188,6 +205,8 @@ def text_of(status: Status) -> str:
         lease = f"lease {status.gate.lease_ms} ms" if status.gate.lease_ms else "closed except manage"
         dies = f"; if the warden dies: {status.gate.closes}" if status.gate.closes else ""
         rows.append(("gate", lease + dies if status.gate.installed else f"NOT INSTALLED{dies}"))
+        if status.gate.flushed:
+            rows.append(("rules", f"if somebody else deletes them: {status.gate.flushed}"))
     if status.journal is not None:
         writable = "" if status.journal.writable else ", NOT WRITABLE"
         rows.append(("journal", f"{status.journal.size} records{writable}"))

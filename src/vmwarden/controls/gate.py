@@ -15,6 +15,7 @@ from vmwarden.linux import accounts, nft
 from vmwarden.linux.nfnetlink import Connection, Message, NetlinkRefused
 from vmwarden.linux.nft_events import RulesetEvents
 from vmwarden.linux.static_rules import StaticRules
+from vmwarden.model.handover import GateHandover
 from vmwarden.model.link import Uplink
 from vmwarden.model.policy import Policy
 from vmwarden.model.verdict import Answer, Finding
@@ -261,6 +262,32 @@ class NftGate:
             guarded=lease.guarded,
             dropped=nft.dropped(connection, TABLE),
         )
+
+    def hand_over(self) -> GateHandover | None:
+        if self._made is None or self._connection is None or self._rules is None:
+            return None
+        second = self._second_layer()
+        return GateHandover(
+            connection=self._connection.fileno(),
+            keeper=self._rules.keeper,
+            fingerprint=self._made.fingerprint,
+            rules=self._made.rules,
+            permit=self._made.permit,
+            form=nft.alive_form(),
+            second=second.hand_over() if second is not None else None,
+            cut=tuple((uplink.index, uplink.name) for uplink in self._cut.values()),
+        )
+
+    def take_over(self, word: GateHandover) -> None:
+        self._connection = Connection(word.connection)
+        keeper = Connection(word.keeper) if word.keeper is not None else None
+        self._rules = StaticRules(self._connection, kept=self.capabilities().persist, keeper=keeper)
+        # another form of the permit is none of ours: install then makes it anew
+        permit = word.permit if word.form == nft.alive_form() else ""
+        self._made = _Made(word.fingerprint, rules=word.rules, permit=permit)
+        self._cut = {index: Uplink(index, name) for index, name in word.cut}
+        if self._second is not None and word.second is not None:
+            self._second.take_over(word.second)
 
     def remove(self) -> None:
         connection = self._connected()

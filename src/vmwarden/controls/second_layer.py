@@ -13,6 +13,7 @@ from vmwarden.errors import BugError, CommandFailed, ControlFailed
 from vmwarden.linux import accounts, nft
 from vmwarden.linux.nfnetlink import NFPROTO_NETDEV, Connection, Message, NetlinkRefused
 from vmwarden.linux.rtnetlink import EventsLost, LinkEvents, Links
+from vmwarden.model.handover import SecondLayerHandover
 from vmwarden.model.link import GoneUplink, Link, LinksHeard, Uplink
 from vmwarden.model.policy import Policy
 from vmwarden.ports.gate import LONGEST_LEASE_MS, SHORTEST_LEASE_MS
@@ -213,6 +214,19 @@ class SecondLayer:
         """Leave no trace.  Removing twice is no error."""
         nft.delete(self._connected(), TABLE, family=NFPROTO_NETDEV)
         self.close()
+
+    def hand_over(self) -> SecondLayerHandover:
+        """See ports.second_layer."""
+        attached = ((uplink.index, uplink.name, uplink.bus) for uplink in self._attached.values())
+        return SecondLayerHandover(
+            fingerprint=self._fingerprint, made=dict(self._made), attached=tuple(attached)
+        )
+
+    def take_over(self, word: SecondLayerHandover) -> None:
+        """See ports.second_layer."""
+        self._connected()
+        self._made, self._fingerprint = dict(word.made), word.fingerprint
+        self._attached = {index: Uplink(index, name, bus) for index, name, bus in word.attached}
 
     def close(self) -> None:
         """Let go; the closed rules stay, and the lease lapses."""

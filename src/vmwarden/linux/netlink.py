@@ -6,6 +6,7 @@ Standard library only.  All numbers are the kernel's: include/uapi/linux/netlink
 
 import errno
 import os
+import re
 import select
 import socket
 import struct
@@ -34,6 +35,9 @@ HEADER = struct.Struct("=IHHII")  # length, type, flags, sequence, port
 _ATTRIBUTE = struct.Struct("=HH")  # length, type
 _ERROR = struct.Struct("=i")
 _TYPE_MASK = 0x3FFF
+#: include/linux/err.h, MAX_ERRNO: no error of the kernel is above
+_MAX_ERRNO = 4095
+_ESCAPED = re.compile(rb"\\x([0-9a-f]{2})")
 _NESTED = 0x8000
 
 #: The kernel answers within the system call; waiting at all is for a kernel that defers.  Seconds.
@@ -72,8 +76,19 @@ def nested(kind: int, *parts: bytes) -> bytes:
 
 
 def text(kind: int, value: str) -> bytes:
-    """A string, ended by NUL."""
-    return attribute(kind, value.encode() + b"\0")
+    """A string, ended by NUL; a name as name gives it."""
+    return attribute(kind, name_bytes(value) + b"\0")
+
+
+def name(value: bytes) -> str:
+    """How we call what somebody else has named, a device or a chain.  Its name may be any bytes: those that
+    are no UTF-8 are written \\xff, and so is a backslash, so that name_bytes finds the way back."""
+    return value.rstrip(b"\0").replace(b"\\", b"\\x5c").decode(errors="backslashreplace")
+
+
+def name_bytes(text: str) -> bytes:
+    """What name was given, without the NUL."""
+    return _ESCAPED.sub(lambda found: bytes([int(found[1], 16)]), text.encode())
 
 
 def attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
@@ -112,7 +127,9 @@ def verdict(reply: Reply) -> tuple[int, str]:
     """(errno, what the kernel says besides) of an NLMSG_ERROR; errno 0 = acknowledged."""
     if len(reply.payload) < _ERROR.size + HEADER.size:
         return errno.EBADMSG, "short acknowledgement"
-    number = -_ERROR.unpack_from(reply.payload)[0]
+    number: int = -_ERROR.unpack_from(reply.payload)[0]
+    if not 0 <= number <= _MAX_ERRNO:
+        return errno.EBADMSG, f"error {number}"
     if not reply.flags & NLM_F_ACK_TLVS:
         return number, ""
     echoed = HEADER.size
@@ -128,13 +145,26 @@ class Netlink:
     """One socket of one netlink family.  It never blocks: every wait has a bound."""
 
     def __init__(
-        self, protocol: int, *, what: str, mend: str = "", groups: int = 0, strict: bool = False
+        self,
+        protocol: int,
+        *,
+        what: str,
+        mend: str = "",
+        groups: int = 0,
+        strict: bool = False,
+        descriptor: int | None = None,
     ) -> None:
         """groups: multicast groups to hear, one bit each.  strict: what a dump's header says narrows the dump
-        (Linux 4.20).  Raises ControlFailed: no such netlink here."""
+        (Linux 4.20).  descriptor: of such a socket, made by an earlier program of this process.
+        Raises ControlFailed: no such netlink here."""
         try:
-            self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
-            self._socket.bind((0, groups))
+            if descriptor is None:
+                kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC
+                self._socket = socket.socket(socket.AF_NETLINK, kind, protocol)
+                self._socket.bind((0, groups))
+            else:
+                self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, protocol, descriptor)
+                self._socket.set_inheritable(False)
             self._socket.setsockopt(SOL_NETLINK, NETLINK_CAP_ACK, 1)
             self._socket.setsockopt(SOL_NETLINK, NETLINK_EXT_ACK, 1)
             if strict:

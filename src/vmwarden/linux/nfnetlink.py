@@ -23,6 +23,7 @@ from vmwarden.linux.netlink import (
 from vmwarden.linux.netlink import NetlinkRefused as NetlinkRefused
 from vmwarden.linux.netlink import attribute as attribute
 from vmwarden.linux.netlink import attributes as attributes
+from vmwarden.linux.netlink import name as name
 from vmwarden.linux.netlink import nested as nested
 from vmwarden.linux.netlink import text as text
 
@@ -63,10 +64,16 @@ def u64(kind: int, value: int) -> bytes:
 class Connection:
     """One netlink socket.  What it owns in nf_tables goes when it is closed, or its process dies."""
 
-    def __init__(self) -> None:
-        """Raises ControlFailed: no netlink here."""
+    def __init__(self, descriptor: int | None = None) -> None:
+        """descriptor: of the socket of a connection that an earlier program of this process had.
+
+        Raises ControlFailed: no netlink here.
+        """
         self._netlink = Netlink(
-            NETLINK_NETFILTER, what="netlink to nf_tables", mend="load the module nf_tables"
+            NETLINK_NETFILTER,
+            what="netlink to nf_tables",
+            mend="load the module nf_tables",
+            descriptor=descriptor,
         )
         #: the kernel's name of this socket; a table's owner attribute carries it
         self.port: int = self._netlink.port

@@ -133,7 +133,7 @@ def lasts(connection: Connection, table: str) -> bool:
 def chains(connection: Connection, table: str) -> frozenset[str]:
     """The names of the table's chains.  Raises NetlinkRefused, ControlFailed."""
     found = _objects(connection, _GETCHAIN, table, _CHAIN_TABLE, nl.NFPROTO_INET)
-    return frozenset(chain.get(_CHAIN_NAME, b"").rstrip(b"\0").decode() for chain in found)
+    return frozenset(nl.name(chain.get(_CHAIN_NAME, b"")) for chain in found)
 
 
 def shut(connection: Connection) -> None:
@@ -167,7 +167,17 @@ def make_alive(connection: Connection, *, owned: bool) -> None:
 
     Raises NetlinkRefused; EPERM where another living process holds one.
     """
-    messages = [_delete(ALIVE_TABLE)] if standing(connection, ALIVE_TABLE) else []
+    old = [_delete(ALIVE_TABLE)] if standing(connection, ALIVE_TABLE) else []
+    connection.commit([*old, *_alive(owned=owned)], what=f"making table {ALIVE_TABLE}")
+
+
+def alive_form() -> str:
+    """Names what make_alive makes: another version's may be something else."""
+    return _hashed([bytes([message.kind]) + message.attributes for message in _alive(owned=True)])
+
+
+def _alive(*, owned: bool) -> list[Message]:
+    messages: list[Message] = []
     messages.append(_new_table(ALIVE_TABLE, _TABLE_F_OWNER if owned else 0))
     for number, name in enumerate((LEASE_SET, GUARDED_SET), start=1):
         messages.append(_new_set(name, number))
@@ -177,7 +187,7 @@ def make_alive(connection: Connection, *, owned: bool) -> None:
         messages.append(_permit_rule(chain, LEASE_SET, OPEN_BIT))
         if suffix != "forward":  # scopes are flows of this VM, not of what it forwards for
             messages.append(_permit_rule(chain, GUARDED_SET, GUARDED_BIT))
-    connection.commit(messages, what=f"making table {ALIVE_TABLE}")
+    return messages
 
 
 def renew(connection: Connection, milliseconds: int, *, guarded: bool) -> None:
@@ -270,7 +280,7 @@ def digests(connection: Connection, table: str, *, family: int = nl.NFPROTO_INET
         told.append(rule.get(_RULE_USERDATA, b"-"))
         for name, data in _expressions(rule):
             told += [name, b"-" if name == b"counter\0" else data]
-    return whole | {name.rstrip(b"\0").decode(): _hashed(told) for name, told in parts.items()}
+    return whole | {nl.name(name): _hashed(told) for name, told in parts.items()}
 
 
 def _hashed(parts: Iterable[bytes]) -> str:
@@ -305,7 +315,7 @@ def dropped(connection: Connection, table: str, *, family: int = nl.NFPROTO_INET
         for name, data in _expressions(rule):
             if name == b"counter\0":
                 packets = dict(nl.attributes(data)).get(_COUNTER_PACKETS, b"")
-                chain = rule.get(_RULE_CHAIN, b"").rstrip(b"\0").decode()
+                chain = nl.name(rule.get(_RULE_CHAIN, b""))
                 counted[chain] = counted.get(chain, 0) + int.from_bytes(packets, "big")
     return counted
 
@@ -350,8 +360,7 @@ def base_chains(connection: Connection, table: str, *, family: int) -> dict[str,
     for chain in _objects(connection, _GETCHAIN, table, _CHAIN_TABLE, family):
         if _CHAIN_HOOK in chain:
             hook = dict(nl.attributes(chain[_CHAIN_HOOK]))
-            device = hook.get(_HOOK_DEVICE, b"").rstrip(b"\0").decode(errors="surrogateescape")
-            found[chain.get(_CHAIN_NAME, b"").rstrip(b"\0").decode()] = device
+            found[nl.name(chain.get(_CHAIN_NAME, b""))] = nl.name(hook.get(_HOOK_DEVICE, b""))
     return found
 
 
@@ -401,8 +410,7 @@ def new_device_chain(table: str, name: str, *, hook: int, priority: int, device:
             _CHAIN_HOOK,
             nl.u32(_HOOK_NUMBER, hook),
             nl.u32(_HOOK_PRIORITY, priority),
-            # any bytes can be a device's name
-            nl.attribute(_HOOK_DEVICE, device.encode(errors="surrogateescape") + b"\0"),
+            nl.text(_HOOK_DEVICE, device),
         )
         + nl.u32(_CHAIN_POLICY, _NF_DROP)
         + nl.text(_CHAIN_TYPE, "filter"),

@@ -46,9 +46,9 @@ class StaticRules:
         nft.shut(self._connection)
 
     @property
-    def keeper(self) -> Connection | None:
-        """The socket that owns the table."""
-        return self._keeper
+    def keeper(self) -> int | None:
+        """The descriptor of the socket that owns the table."""
+        return self._keeper.fileno() if self._keeper is not None else None
 
     def close(self) -> None:
         """Let go of the table: it stays."""

@@ -12,9 +12,10 @@ REQUEST_BYTES = 4096
 
 class Request(Wire, frozen=True, kw_only=True):
     """status: how things are.  settled: as status, once the first verdict of this boot is final.
-    reload: read policy and owners again.  checkpoint: sign the journal as it stands."""
+    reload: read policy and owners again.  checkpoint: sign the journal as it stands.
+    restart: start the program again, as it is installed now; what is open stays open meanwhile."""
 
-    request: Literal["status", "settled", "reload", "checkpoint"]
+    request: Literal["status", "settled", "reload", "checkpoint", "restart"]
 
 
 class PolicyStatus(Wire, frozen=True, kw_only=True):

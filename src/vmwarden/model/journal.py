@@ -19,6 +19,7 @@ KINDS = frozenset(
         "journal.full",
         "warden.started",
         "warden.stopped",
+        "warden.handed-over",
         "policy.applied",
         "policy.confirmed",
         "policy.reverted",

@@ -4,6 +4,7 @@
 from dataclasses import dataclass
 from typing import Protocol
 
+from vmwarden.model.handover import GateHandover
 from vmwarden.model.link import LinkEvent
 from vmwarden.model.policy import Policy
 from vmwarden.model.verdict import Finding
@@ -93,6 +94,15 @@ class Gate(Protocol):
 
     def on_flush(self) -> str:
         """For people: what happens if somebody else deletes our rules, on this kernel."""
+        ...
+
+    def hand_over(self) -> GateHandover | None:
+        """What a successor in this process needs to hold the gate on; its descriptors stay open, this gate is
+        not used any more.  None: not installed."""
+        ...
+
+    def take_over(self, word: GateHandover) -> None:
+        """Hold on what the predecessor held; then install, which changes nothing where nothing is new."""
         ...
 
     def remove(self) -> None:

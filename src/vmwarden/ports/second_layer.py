@@ -5,6 +5,7 @@ ways around both."""
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol, TypeVar
 
+from vmwarden.model.handover import SecondLayerHandover
 from vmwarden.model.link import GoneUplink, LinksHeard, Uplink
 from vmwarden.model.policy import Policy
 from vmwarden.model.verdict import Finding
@@ -53,6 +54,14 @@ class SecondLayer(Protocol[Message]):
 
     def remove(self) -> None:
         """Leave no trace."""
+        ...
+
+    def hand_over(self) -> SecondLayerHandover:
+        """What a successor in this process needs to go on without touching anything."""
+        ...
+
+    def take_over(self, word: SecondLayerHandover) -> None:
+        """Go on where the predecessor stopped; before install."""
         ...
 
     def close(self) -> None:

@@ -4,6 +4,7 @@
 from typing import Literal
 
 from vmwarden.errors import BugError, ControlFailed
+from vmwarden.model.handover import GateHandover
 from vmwarden.model.policy import Policy
 from vmwarden.model.verdict import Finding
 from vmwarden.ports.clock import Clock
@@ -73,6 +74,16 @@ class FakeGate:
         if mended:
             self.acts.append(("mend_links", *mended))
         return mended
+
+    def hand_over(self) -> GateHandover | None:
+        self._act("hand_over")
+        if not self._holding:
+            return None
+        return GateHandover(connection=3, keeper=4, fingerprint="f", rules="r", permit="p", form="m")
+
+    def take_over(self, word: GateHandover) -> None:
+        self._act("take_over")
+        self._holding = True
 
     def closes_on_death(self) -> str:
         return "at once"

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from vmwarden.errors import ControlFailed, UntrustedInput
 from vmwarden.model.control import GateStatus
 from vmwarden.model.decision import Decision
+from vmwarden.model.handover import GateHandover
 from vmwarden.model.moment import Moment
 from vmwarden.model.policy import Policy
 from vmwarden.model.posture import Posture
@@ -18,6 +19,9 @@ from vmwarden.ports.gate import Gate, Heard
 from vmwarden.rules import lease
 from vmwarden.warden.ledger import Ledger
 
+#: The lease that a warden leaves to the program that takes its place: longer than T, because nobody renews it
+#: meanwhile (design.md, the gate, rule 10).
+HANDOVER_MS = 10_000
 #: between computing a lease and the kernel holding it; the largest seen was 0.34 ms (reference of the gate)
 UNCERTAINTY_MS = 5
 
@@ -131,6 +135,34 @@ class Gatekeeper:
             # the lease still lapses by itself; say so and try again with the next tick
             self._until_boot_ms = now.boot_ms + 1
             self._ledger.record("posture.failed", {"posture": posture, "why": str(error)}, now)
+
+    def hand_over(self, decision: Decision, now: Moment, *, guarded: bool) -> tuple[GateHandover | None, int]:
+        """What a successor needs, and CLOCK_BOOTTIME until which what is open now stays open (0 = it is not).
+
+        The lease is no longer than what supports it.  Nothing may be asked of the gate afterwards.
+        """
+        until = 0
+        if self.leased:
+            end = decision.lease_until_boot_ms
+            left = HANDOVER_MS if end is None else min(HANDOVER_MS, end - now.boot_ms)
+            ms = max(0, left - UNCERTAINTY_MS)
+            try:
+                self._gate.lease(ms, guarded=guarded)
+                until = now.boot_ms + ms if ms else 0
+            except ControlFailed as error:
+                # the lease that runs goes on to its end
+                until = self._until_boot_ms
+                self._ledger.record("posture.failed", {"what": "warden.handed-over", "why": str(error)}, now)
+        return self._gate.hand_over(), until
+
+    def take_over(self, word: GateHandover, until_boot_ms: int) -> None:
+        """Hold on what the predecessor held; its lease runs until then."""
+        try:
+            self._gate.take_over(word)
+        except ControlFailed as error:
+            # installing says whether the gate can be had at all
+            self._say(f"the gate was not taken over: {error}")
+        self._until_boot_ms = until_boot_ms
 
     def around(self) -> tuple[Finding, ...]:
         """What carries packets around the gate now."""

@@ -12,12 +12,14 @@ from vmwarden.controls.second_layer import SecondLayer
 from vmwarden.controls.services import Services
 from vmwarden.controls.way_around import WayAround
 from vmwarden.errors import JournalError, UntrustedInput, UsageError, WorldError
-from vmwarden.linux import landlock
+from vmwarden.linux import landlock, successor
 from vmwarden.linux.clock import SystemClock
 from vmwarden.linux.lock import exclusive
 from vmwarden.linux.privileges import stay_runnable, uid_of
+from vmwarden.model.handover import HANDOVER_BYTES, Handover
 from vmwarden.model.moment import Moment
 from vmwarden.ports.journal import Journal
+from vmwarden.rules import canonical
 from vmwarden.store import incidents
 from vmwarden.store.identity import identity_key
 from vmwarden.store.installed import load
@@ -44,10 +46,12 @@ def serve(
     """Be the warden until SIGTERM, or for for_ms milliseconds.  Returns the exit code.
 
     watcher_command: arguments of vmwarden that start the watcher; None = systemd does.
+    Asked to restart, this process becomes the program as it is installed then.
     Raises UsageError for an unknown user, WorldError where the sockets cannot be made or another warden runs.
     """
     clock = SystemClock()
     now = clock.now()
+    handover = _inherited(now)
     uid = os.getuid()
     watcher_uid = uid_of(watcher_user) if uid == 0 else uid
     if watcher_uid is None:
@@ -67,7 +71,7 @@ def serve(
             observe_only=observe_only,
             notes=notes + landlock.note() + found,
         )
-        Loop(
+        left = Loop(
             warden,
             clock=clock,
             watcher_path=layout.watcher_socket,
@@ -77,8 +81,27 @@ def serve(
             say=say,
             owner_uid=uid,
             until_boot_ms=None if for_ms is None else now.boot_ms + for_ms,
+            handover=handover,
         ).run()
+        if left is not None:
+            kept = () if left.gate is None else (left.gate.connection, left.gate.keeper)
+            successor.become(canonical.encode(left), keeping=[one for one in kept if one is not None])
     return 0
+
+
+def _inherited(now: Moment) -> Handover | None:
+    """What the program left that was this process before."""
+    word, descriptors = successor.inherited(HANDOVER_BYTES)
+    if not word:
+        return None
+    try:
+        handover = canonical.decode(word, Handover, limit=HANDOVER_BYTES, what="the predecessor's word")
+    except UntrustedInput:
+        handover = None  # another version's: begin as after a death
+    if handover is None or handover.boot_id != now.boot_id:
+        successor.let_go(descriptors)
+        return None
+    return handover
 
 
 @contextmanager

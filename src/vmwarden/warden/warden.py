@@ -15,6 +15,7 @@ from vmwarden.errors import ControlFailed, UntrustedInput, WorldError
 from vmwarden.model.control import PolicyStatus, Status
 from vmwarden.model.decision import Decision
 from vmwarden.model.escalation import Escalation
+from vmwarden.model.handover import Handover
 from vmwarden.model.installed import Change, Installed, Outcome
 from vmwarden.model.message import MESSAGE_BYTES, Declared, Event, Gather, Gathered, RawStatement, ToWarden
 from vmwarden.model.moment import Moment
@@ -90,6 +91,7 @@ class Warden:
         self._decision = Decision(posture=Posture.HELD, answer=Answer.UNKNOWN)
         self._taken: Posture | None = None
         self._taken_at: Moment | None = None
+        self._handed_until_boot_ms = 0
         self._floor_ms = 0
         self._age_written_ms = 0
         self._turn = 0
@@ -102,14 +104,29 @@ class Warden:
 
     # -- life ------------------------------------------------------------------------------------
 
-    def start(self) -> None:
-        """Take what is in force from disk and begin in held."""
+    def start(self, handover: Handover | None = None) -> None:
+        """Take what is in force from disk and begin in held.
+
+        handover: of the program that was this process before.  What it held open stays open until there is a
+        verdict, at most until its lease ends; evidence and grace are not taken over.
+        """
         now = self._clock.now()
+        if handover is not None and handover.gate is not None:
+            self._gate.take_over(handover.gate, handover.lease_until_boot_ms)
+            if handover.lease_until_boot_ms > now.boot_ms:
+                self._handed_until_boot_ms = handover.lease_until_boot_ms
+                self._taken, self._taken_at = Posture(handover.posture), now
         self._floor_ms = self._state.floor_ms()
         # an allow of an earlier process is no reason to open: whoever can kill us would open by the grace
         self._escalation = new_epoch(self._state.escalation())
         self._ledger.record(
-            "warden.started", {"observe_only": self._observe_only, "notes": list(self._notes)}, now
+            "warden.started",
+            {
+                "observe_only": self._observe_only,
+                "notes": list(self._notes),
+                "after_handover": handover is not None,
+            },
+            now,
         )
         self._ledger.sign(now)
         self.reload()
@@ -151,6 +168,31 @@ class Warden:
     def stop(self) -> None:
         """Last words.  The gate is not touched: its live part ends with this process, and that closes."""
         self._ledger.record("warden.stopped", {"posture": self._escalation.posture}, self._clock.now())
+
+    def hand_over(self) -> Handover:
+        """Instead of stop, for the program that takes our place in this process: what is open stays open
+        until it has a verdict of its own, or the lease ends."""
+        now = self._clock.now()
+        posture = self._taken or Posture.HELD
+        gate, until = (
+            self._gate.hand_over(self._decision, now, guarded=posture is Posture.GUARDED)
+            if self.enforcing
+            else (None, 0)
+        )
+        self._ledger.record(
+            "warden.handed-over", {"posture": posture, "lease_ms": max(0, until - now.boot_ms)}, now
+        )
+        return Handover(
+            format="vmwarden.handover/1",
+            boot_id=now.boot_id,
+            posture=posture,
+            lease_until_boot_ms=until,
+            gate=gate,
+        )
+
+    def _handed_over(self, now: Moment) -> bool:
+        """Whether what our predecessor held open stays open: nothing speaks against it yet."""
+        return self._decision.answer is Answer.UNKNOWN and now.boot_ms < self._handed_until_boot_ms
 
     @property
     def enforcing(self) -> bool:
@@ -284,6 +326,10 @@ class Warden:
         )
         if self._decision.answer is Answer.ALLOW:
             self._verified = now
+        if self._handed_over(now):
+            self._tell(now)
+            return
+        self._handed_until_boot_ms = 0
         if self.enforcing and self._gate.leased and self._decision.posture not in _LEASED:
             self._gate.close(
                 self._decision.posture, now
