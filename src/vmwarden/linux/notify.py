@@ -2,6 +2,7 @@
 """sd_notify: telling systemd how the service is (sd_notify(3))."""
 
 import os
+import re
 import socket
 
 
@@ -27,6 +28,7 @@ def watchdog_s() -> float | None:
     """Period in seconds within which systemd wants WATCHDOG=1; None where it does not watch us."""
     text = os.environ.get("WATCHDOG_USEC", "")
     pid = os.environ.get("WATCHDOG_PID", "")
-    if not text.isdigit() or (pid and pid != str(os.getpid())):
+    number = re.fullmatch(r"[0-9]{1,18}", text)
+    if number is None or (pid and pid != str(os.getpid())):
         return None
-    return int(text) / 1_000_000
+    return int(number[0]) / 1_000_000

@@ -48,6 +48,7 @@ def _local(netlink: Netlink, family: int) -> list[IPv4Network | IPv6Network]:
         fields = _RTMSG.unpack_from(reply.payload)
         length, kind = fields[1], fields[7]
         destination = dict(attributes(reply.payload[_RTMSG.size :])).get(_DESTINATION, b"")
-        if kind == _TYPE_LOCAL and len(destination) == _ADDRESS_BYTES[family]:
+        whole = len(destination) == _ADDRESS_BYTES[family]
+        if kind == _TYPE_LOCAL and whole and length <= 8 * len(destination):
             found.append(ip_network((destination, length), strict=False))
     return found

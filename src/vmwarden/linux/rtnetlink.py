@@ -16,6 +16,7 @@ from vmwarden.linux.netlink import (
     NetlinkRefused,
     attribute,
     attributes,
+    name,
     replies,
 )
 from vmwarden.model.link import Link, LinkEvent
@@ -78,7 +79,11 @@ class Links:
         """Every device.  Raises NetlinkRefused, ControlFailed."""
         asked = _IFINFO.pack(0, 0, 0, 0, 0) + attribute(_EXT_MASK, _U32.pack(_SKIP_STATISTICS))
         found = self._netlink.dump(_GETLINK, asked, what="reading the network devices")
-        return tuple(_link(reply.payload) for reply in found if reply.kind == _NEWLINK)
+        return tuple(
+            _link(reply.payload)
+            for reply in found
+            if reply.kind == _NEWLINK and len(reply.payload) >= _IFINFO.size
+        )
 
     def switch_off(self, index: int) -> None:
         """Take a device of this namespace down.  Raises NetlinkRefused, ControlFailed."""
@@ -207,8 +212,8 @@ def _link(payload: bytes) -> Link:
 
 
 def _text(value: bytes) -> str:
-    # a device's name is any bytes but / : and blanks; what is no UTF-8 goes back as it came
-    return value.rstrip(b"\0").decode(errors="surrogateescape")
+    # a device's name is any bytes but / : and blanks
+    return name(value)
 
 
 def _number(value: bytes) -> int:

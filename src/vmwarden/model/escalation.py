@@ -4,7 +4,7 @@
 from typing import Literal
 
 from vmwarden.model.posture import Posture
-from vmwarden.model.wire import Wire
+from vmwarden.model.wire import Count, Wire
 
 
 class Incident(Wire, frozen=True, kw_only=True):
@@ -19,11 +19,11 @@ class Incident(Wire, frozen=True, kw_only=True):
 
     fence: str
     kind: Literal["wrong", "unknown"]
-    carried_ms: int = 0
-    since_boot_ms: int
-    seen_boot_ms: int = 0
+    carried_ms: Count = 0
+    since_boot_ms: Count
+    seen_boot_ms: Count = 0
     boot_id: str
-    silent_ms: int | None = None
+    silent_ms: Count | None = None
 
 
 class Escalation(Wire, frozen=True, kw_only=True):
@@ -34,7 +34,7 @@ class Escalation(Wire, frozen=True, kw_only=True):
     """
 
     boot_id: str = ""
-    epoch: int = 0
+    epoch: Count = 0
     incidents: tuple[Incident, ...] = ()
     allowed: tuple[str, ...] = ()
     posture: Posture = Posture.HELD

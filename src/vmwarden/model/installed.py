@@ -11,7 +11,7 @@ from vmwarden.model.enrolment import Enrolment
 from vmwarden.model.owners import Owners
 from vmwarden.model.policy import Name, Policy
 from vmwarden.model.verdict import Finding
-from vmwarden.model.wire import Wire
+from vmwarden.model.wire import Count, Number, Wire
 
 Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$", description="hex SHA-256")]
 Mode = Literal["observe", "enforce"]
@@ -69,12 +69,12 @@ class Pending(Wire, frozen=True, kw_only=True, tag_field="format", tag="vmwarden
     document: Sha256
     previous: Sha256 | None = None
     name: Name
-    version: int
+    version: Count
     mode: Mode
     boot_id: Annotated[str, Meta(min_length=1, max_length=64)]
-    applied_boot_ms: int
-    applied_utc_ms: int
-    deadline_boot_ms: int
+    applied_boot_ms: Count
+    applied_utc_ms: Number
+    deadline_boot_ms: Count
     session: Session = Session()
 
 
@@ -83,7 +83,7 @@ class Armed(Wire, frozen=True, kw_only=True, tag_field="format", tag="vmwarden.a
     what Floors remembers."""
 
     vm: Name
-    policy_version: int
+    policy_version: Count
     policy_sha256: Sha256
 
 
@@ -94,11 +94,11 @@ class Floors(Wire, frozen=True, kw_only=True, tag_field="format", tag="vmwarden.
     the first.  enforcing: whether that policy enforces.  time_utc_ms: authenticated time that has passed.
     """
 
-    policy_version: Annotated[int, Meta(ge=0, le=2**53)] = 0
+    policy_version: Count = 0
     policy_sha256: Annotated[str, Meta(pattern=r"^([0-9a-f]{64})?$")] = ""
     enforcing: bool = False
-    owners_version: Annotated[int, Meta(ge=0)] = 0
-    time_utc_ms: Annotated[int, Meta(ge=0, le=2**53)] = 0
+    owners_version: Count = 0
+    time_utc_ms: Count = 0
 
 
 class PurgeOrder(Wire, frozen=True, kw_only=True, tag_field="format", tag="vmwarden.purge/1"):
@@ -169,7 +169,7 @@ class Change(msgspec.Struct, frozen=True):
 
 
 #: what the body of a change holds: what every journal can carry, so no floats and no big numbers
-Told = str | bool | Annotated[int, Meta(ge=-(2**53) + 1, le=2**53 - 1)] | tuple[str, ...] | None
+Told = str | bool | Number | tuple[str, ...] | None
 
 
 class Happened(Wire, frozen=True, kw_only=True):
@@ -177,8 +177,8 @@ class Happened(Wire, frozen=True, kw_only=True):
 
     kind: str
     body: dict[str, Told]
-    utc_ms: Annotated[int, Meta(ge=-(2**53) + 1, le=2**53 - 1)]
-    boot_ms: int
+    utc_ms: Number
+    boot_ms: Count
     boot_id: str
 
 
@@ -189,4 +189,4 @@ class Unrecorded(Wire, frozen=True, kw_only=True, tag_field="format", tag="vmwar
     """
 
     changes: tuple[Happened, ...] = ()
-    forgotten: Annotated[int, Meta(ge=0)] = 0
+    forgotten: Count = 0

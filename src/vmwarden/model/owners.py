@@ -32,7 +32,7 @@ class Owners(Wire, frozen=True, kw_only=True, tag_field="format", tag="vmwarden.
     threshold.
     """
 
-    version: Annotated[int, Meta(ge=1)]
+    version: Annotated[int, Meta(ge=1, le=2**53 - 1)]
     keys: Annotated[tuple[OwnerKey, ...], Meta(min_length=1, max_length=32)]
     policy_threshold: Annotated[int, Meta(ge=1, le=32)] = 1
     owners_threshold: Annotated[int, Meta(ge=1, le=32)] = 1

@@ -9,6 +9,10 @@ from vmwarden.errors import Malformed, TooLarge
 
 T = TypeVar("T")
 
+#: characters of what is said of a bad document: msgspec repeats a wrong value whole, and what is said may
+#: become a record, which has an end (model.journal.RECORD_BYTES)
+_SAID = 500
+
 
 def encode(noun: object) -> bytes:
     """Canonical JSON: UTF-8, keys sorted, no white space, defaults left out."""
@@ -28,7 +32,7 @@ def decode(data: bytes, kind: type[T], *, limit: int, what: str) -> T:
     try:
         noun = msgspec.json.decode(data, type=kind)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise Malformed(f"{what}: {error}") from error
+        raise Malformed(f"{what}: {str(error)[:_SAID]}") from error
     if encode(noun) != data:
         raise Malformed(
             f"{what}: not in canonical form", mend="write it with vmwarden, or as sorted JSON without spaces"

@@ -241,7 +241,8 @@ def rotate_owners(cells: Cells, data: bytes, *, now: Moment) -> Plan:
             ) from error
     draft = _Draft(cells)
     draft.put(Slot.OWNERS, canonical.encode(successor))
-    _note_owners(draft, sight.floors.value, successor)
+    if sight.floors.value is not None:
+        _note_owners(draft, sight.floors.value, successor)
     draft.tell(
         "owners.rotated",
         version=successor.version,
@@ -405,7 +406,7 @@ def _repair(draft: _Draft, sight: Sight, closed_rules: ClosedRules) -> None:
     if enrolment is None or floors is None:
         return
     if sight.owners.value is not None:
-        _note_owners(draft, floors, sight.owners.value)
+        floors = _note_owners(draft, floors, sight.owners.value)
     steps = len(draft.steps)
     confirmed = next((w.policy for w in (sight.current, sight.previous) if accounted(w, floors)), None)
     if confirmed is not None and confirmed.mode == "enforce":
@@ -414,6 +415,9 @@ def _repair(draft: _Draft, sight: Sight, closed_rules: ClosedRules) -> None:
         except (UntrustedInput, WorldError) as error:
             # the ruleset of the last time still stands, and closes
             draft.tell("closed-rules.failed", why=str(error))
+        # nobody signed the floors: where they forget what they know of this policy, the policy tells it
+        floors = msgspec.structs.replace(floors, enforcing=True)
+        draft.put(Slot.FLOORS, canonical.encode(floors))
     if floors.enforcing:
         draft.put(Slot.ARMED, canonical.encode(_latch(enrolment.vm, floors)))
     elif confirmed is not None:
@@ -477,12 +481,12 @@ def _no_trial(sight: Sight, now: Moment) -> None:
         )
 
 
-def _note_owners(draft: _Draft, floors: Floors | None, owners: Owners) -> None:
-    if floors is not None and owners.version > floors.owners_version:
-        draft.put(
-            Slot.FLOORS,
-            canonical.encode(msgspec.structs.replace(floors, owners_version=owners.version)),
-        )
+def _note_owners(draft: _Draft, floors: Floors, owners: Owners) -> Floors:
+    """The floors as they are then."""
+    if owners.version > floors.owners_version:
+        floors = msgspec.structs.replace(floors, owners_version=owners.version)
+        draft.put(Slot.FLOORS, canonical.encode(floors))
+    return floors
 
 
 def _latch(vm: str, floors: Floors) -> Armed:

@@ -23,7 +23,7 @@ def identity_key(layout: Layout) -> Ed25519PrivateKey:
         raise SourceUnavailable(f"identity key: {found.why}")
     try:
         key = load_ssh_private_key(found, password=None)
-    except (ValueError, UnsupportedAlgorithm) as error:
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:  # TypeError: it wants a passphrase
         raise Malformed(f"identity key: {error}", mend="vmwarden enrol --renew makes a new one") from error
     if not isinstance(key, Ed25519PrivateKey):
         raise Malformed("identity key: not Ed25519", mend="vmwarden enrol --renew makes a new one")

@@ -252,9 +252,8 @@ def unwritable(path: Path, error: OSError) -> JournalFull:
 
 def _connect(path: Path, options: str) -> sqlite3.Connection:
     # isolation_level None: transactions are begun and ended here, never by the module.
-    db = sqlite3.connect(
-        f"file:{quote(str(path.absolute()))}?{options}", uri=True, timeout=_BUSY_S, isolation_level=None
-    )
+    where = quote(os.fsencode(path.absolute()))
+    db = sqlite3.connect(f"file:{where}?{options}", uri=True, timeout=_BUSY_S, isolation_level=None)
     # Text as bytes: a damaged file must not raise from within the decoder.
     db.text_factory = bytes
     try:

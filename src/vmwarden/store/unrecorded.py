@@ -18,6 +18,8 @@ from vmwarden.store.layout import Layout
 _KEPT = 20
 #: bound on the file, bytes: half of a record of the journal, so that whatever stands in it fits in one
 _BYTES = RECORD_BYTES // 2
+#: of those that were forgotten no more are counted: a damaged file may name any number
+_MOST_FORGOTTEN = 2**31
 
 
 def add(layout: Layout, changes: Iterable[Change], now: Moment, *, disk: Disk | None = None) -> None:
@@ -77,4 +79,5 @@ def _read(cell: Cell) -> Unrecorded:
         # how many there were is lost with them
         return Unrecorded(forgotten=1)
     known = tuple(one for one in kept.changes if one.kind in KINDS)
-    return Unrecorded(changes=known, forgotten=kept.forgotten + len(kept.changes) - len(known))
+    forgotten = min(kept.forgotten + len(kept.changes) - len(known), _MOST_FORGOTTEN)
+    return Unrecorded(changes=known, forgotten=forgotten)

@@ -277,7 +277,7 @@ def test_what_was_linked_to_is_left_alone(path: Path, tmp_path: Path) -> None:
 
 def test_a_write_ahead_log_that_lost_its_end(path: Path, tmp_path: Path) -> None:
     """SQLite drops the transactions without a word; the head beside the file remembers them."""
-    written(path, 20)
+    writer = written(path, 20)  # whoever closes it takes the log away
     wal = path.with_name("journal.db-wal").read_bytes()
     for n, size in enumerate(range(0, len(wal), 5 * 4096 + 123)):
         copy = tmp_path / f"copy{n}"
@@ -290,6 +290,7 @@ def test_a_write_ahead_log_that_lost_its_end(path: Path, tmp_path: Path) -> None
         assert ids(findings) == ["journal.corrupt"]
         assert bodies(copy / "journal.db")[0].body["newest"]["size"] == 21
         journal.close()
+    writer.close()
 
 
 def test_a_stale_write_ahead_log_is_harmless(path: Path, tmp_path: Path) -> None:
