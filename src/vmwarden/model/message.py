@@ -10,6 +10,7 @@ from msgspec import Meta
 
 from vmwarden.model.evidence import Evidence
 from vmwarden.model.statement import STATEMENT_BYTES, Challenge
+from vmwarden.model.time_servers import Address
 from vmwarden.model.wire import Wire
 
 #: bound on one message, bytes; a full gathering of one source is below 8 kB
@@ -21,6 +22,49 @@ class Gather(Wire, frozen=True, kw_only=True, tag="gather"):
 
     turn: Annotated[int, Meta(ge=0)]
     challenge: Challenge | None = None
+
+
+#: bound on the bytes of one Dial, Carry or Carried: a record of TLS (RFC 8446 section 5.2) is below 17 kB
+CARRIED_BYTES = 1 << 14
+
+_Line = Annotated[int, Meta(ge=1, le=2**53)]
+_Port = Annotated[int, Meta(ge=1, le=65535)]
+_Bytes = Annotated[bytes, Meta(max_length=CARRIED_BYTES)]
+
+
+class Dial(Wire, frozen=True, kw_only=True, tag="dial"):
+    """warden -> watcher: open a line to a time server and carry what is said on it, unread.
+
+    udp: data is one datagram; an answer is what comes back from there.  tcp: a stream that begins with data,
+    and the first Carried says that it stands.  line: a number never used before on this connection.
+    """
+
+    line: _Line
+    over: Literal["tcp", "udp"]
+    address: Address
+    port: _Port
+    data: _Bytes = b""
+
+
+class Carry(Wire, frozen=True, kw_only=True, tag="carry"):
+    """warden -> watcher: bytes for a stream that stands."""
+
+    line: _Line
+    data: _Bytes
+
+
+class HangUp(Wire, frozen=True, kw_only=True, tag="hang-up"):
+    """warden -> watcher: nothing of this line is wanted any more."""
+
+    line: _Line
+
+
+class Carried(Wire, frozen=True, kw_only=True, tag="carried"):
+    """watcher -> warden: what came on a line.  ended: why nothing more will come, "" = it stands."""
+
+    line: _Line
+    data: _Bytes = b""
+    ended: Annotated[str, Meta(max_length=200)] = ""
 
 
 class Declared(Wire, frozen=True, kw_only=True, tag="declared"):
@@ -55,7 +99,7 @@ class Event(Wire, frozen=True, kw_only=True, tag="event"):
     strong: bool = False
 
 
-ToWatcher = Gather
-ToWarden = Declared | RawStatement | Gathered | Event
+ToWatcher = Gather | Dial | Carry | HangUp
+ToWarden = Declared | RawStatement | Gathered | Event | Carried
 
 Direction = Literal["to-watcher", "to-warden"]
