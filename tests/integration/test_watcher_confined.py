@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from tests.integration.reachable import reachable_folder
 from tests.integration.test_integration_programs import Running
 from vmwarden.linux import landlock
 
@@ -85,14 +86,9 @@ def prepared(reachable: Path) -> Iterator[dict[str, Any]]:
 
 
 @pytest.fixture
-def reachable(tmp_path: Path) -> Path:
-    """A folder to whose files another user finds his way."""
-    made = tmp_path / "w"
-    made.mkdir()
-    for folder in (made, *made.parents):
-        if folder.stat().st_uid == os.getuid() and not folder.stat().st_mode & 0o001:
-            folder.chmod(0o711)
-    return made
+def reachable() -> Iterator[Path]:
+    with reachable_folder() as made:
+        yield made
 
 
 def probe(given: dict[str, Any], *tries: str, confine: bool) -> dict[str, str]:
