@@ -8,12 +8,14 @@ both stands a second layer at the devices, whose lease is renewed and ended in t
 
 import errno
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 
 from vmwarden.errors import BugError, CommandFailed, ControlFailed
 from vmwarden.linux import accounts, nft
 from vmwarden.linux.nfnetlink import Connection, Message, NetlinkRefused
 from vmwarden.linux.nft_events import RulesetEvents
+from vmwarden.linux.sock_diag import SockDiag
 from vmwarden.linux.static_rules import StaticRules
 from vmwarden.model.handover import GateHandover
 from vmwarden.model.link import Uplink
@@ -21,6 +23,7 @@ from vmwarden.model.policy import Policy
 from vmwarden.model.verdict import Answer, Finding
 from vmwarden.ports.gate import LONGEST_LEASE_MS, SHORTEST_LEASE_MS, Heard
 from vmwarden.ports.second_layer import Around, SecondLayer
+from vmwarden.rules import booting, direction, ending
 from vmwarden.rules.ruleset import ALIVE_TABLE, TABLE, closed, fingerprint
 
 #: ways around that end when their device is switched off
@@ -143,16 +146,12 @@ class NftGate:
         wanted = fingerprint(policy, users=users)
         standing = self._standing()
         same = self._made is not None and self._made.fingerprint == wanted
-        if not (standing.rules and standing.permit and same):
-            self._put(closed(policy, users=users), standing, named=wanted)
+        if not (standing.rules and standing.permit and same) and self._put(
+            closed(policy, users=users), standing, named=wanted
+        ):
+            self._note_flows(policy)
         if self._second is not None:
-            try:
-                self._second.install(policy)
-            except ControlFailed as error:
-                # the first layer stands, and the second never stands instead of it
-                self._second_failed = str(error)
-            else:
-                self._second_failed = ""
+            self._install_second(self._second, policy)
         self._found_at = None
 
     def restore(self, rules: str) -> None:
@@ -160,18 +159,27 @@ class NftGate:
         if self._second is not None and not self._second.installed():
             self._second_failed = "there is no policy that says what passes it"
 
-    def lease(self, milliseconds: int, *, guarded: bool = False) -> None:
+    def lease(self, milliseconds: int, *, guarded: bool = False, new_flows_ms: int | None = None) -> None:
         if milliseconds > LONGEST_LEASE_MS:
             raise BugError(f"a lease of {milliseconds} ms: at most {LONGEST_LEASE_MS}")
         if milliseconds < SHORTEST_LEASE_MS:
             self.flush()
             return
+        beginning, drained = milliseconds, 0
+        if new_flows_ms is not None and new_flows_ms < milliseconds:
+            beginning, drained = new_flows_ms if new_flows_ms >= SHORTEST_LEASE_MS else 0, milliseconds
         second = self._second_layer()
         self._commit(
-            nft.renewal(milliseconds, guarded=guarded),
-            second.renewal(milliseconds, guarded=guarded) if second is not None else (),
+            nft.renewal(beginning, guarded=guarded, drained=drained),
+            second.renewal(beginning, guarded=guarded, drained=drained) if second is not None else (),
             what="renewing the lease",
         )
+
+    def end_flows(self, milliseconds: int) -> None:
+        connection, second = self._installed(), self._second_layer()
+        self._switch(ending.SET, milliseconds)
+        if second is not None:
+            connection.commit(second.switched(ending.SET, milliseconds), what="ending flows")
 
     def flush(self) -> None:
         second = self._second_layer()
@@ -333,7 +341,33 @@ class NftGate:
             # a renewal always adds an element, so it is one transaction; anybody else's is one too many
             self._found_at = nft.following(found_at)
 
-    def _put(self, text: str, standing: _Standing, *, named: str) -> None:
+    def _install_second(self, second: SecondLayer[Message], policy: Policy) -> None:
+        stood = second.installed()
+        try:
+            second.install(policy)
+            if not stood and (booting_ms := nft.left(self._connected(), TABLE, booting.SET)):
+                self._connected().commit(
+                    second.switched(booting.SET, booting_ms), what="switching booting on"
+                )
+        except ControlFailed as error:
+            # the first layer stands, and the second never stands instead of it
+            self._second_failed = str(error)
+        else:
+            self._second_failed = ""
+
+    def _note_flows(self, policy: Policy) -> None:
+        """Flows that were begun against the direction of manage before there were rules to see it."""
+        try:
+            with closing(SockDiag()) as table:
+                found = direction.begun_before(policy, table.tcp())
+            messages = [nft.plain(TABLE, name, keys) for name, keys in found.items() if keys]
+            if messages:
+                self._static(self._connected()).commit(messages, what="noting flows")
+        except ControlFailed:
+            pass  # without tcp_diag they are not known: they pass a closed gate until they end
+
+    def _put(self, text: str, standing: _Standing, *, named: str) -> bool:
+        """Whether what was in the sets of the table is gone."""
         connection = self._connected()
         self._listening()
         try:
@@ -342,7 +376,11 @@ class NftGate:
                 lease = nft.running(connection) if standing.permit else nft.Running(0, False)
                 if not lease.milliseconds or lease.guarded:
                     rules.shut()
-            rules.put(text, exchange=standing.rules)
+            booting_ms = nft.left(connection, TABLE, booting.SET)
+            anew = rules.put(text, exchange=standing.rules)
+            if anew and booting_ms:
+                # the boot file has switched it on, and its end is not here yet
+                self._switch(booting.SET, booting_ms)
         except CommandFailed as error:
             raise ControlFailed(f"the gate's rules: {error}", mend=error.mend) from error
         except NetlinkRefused as refused:
@@ -353,6 +391,11 @@ class NftGate:
         self._made = _Made(
             named, rules=nft.digest(connection, TABLE), permit=nft.digest(connection, ALIVE_TABLE)
         )
+        return anew
+
+    def _switch(self, name: str, milliseconds: int) -> None:
+        messages = [nft.emptied(TABLE, name), nft.timed(TABLE, name, nft.FAMILIES, milliseconds)]
+        self._static(self._connected()).commit(messages, what=f"switching {name} on")
 
     def _permit(self, connection: Connection) -> None:
         try:

@@ -18,11 +18,13 @@ from vmwarden.model.link import GoneUplink, Link, LinksHeard, Uplink
 from vmwarden.model.policy import Policy
 from vmwarden.ports.gate import LONGEST_LEASE_MS, SHORTEST_LEASE_MS
 from vmwarden.rules.netdev_ruleset import (
+    DRAIN_SET,
     GUARDED_SET,
     JUDGES,
     LEASE_SET,
     LEASED,
     PRIORITY,
+    SWITCHED,
     TABLE,
     anew,
     fingerprint,
@@ -110,11 +112,17 @@ class SecondLayer:
             messages = self.renewal(milliseconds, guarded=guarded)
             self._installed().commit(messages, what="renewing the second layer's lease")
 
-    def renewal(self, milliseconds: int, *, guarded: bool) -> list[Message]:
+    def renewal(self, milliseconds: int, *, guarded: bool, drained: int = 0) -> list[Message]:
         """What lease says, for a transaction that renews the first layer too."""
-        keys = [kind.to_bytes(2, "big") for kind in LEASED]
         name = GUARDED_SET if guarded else LEASE_SET
-        return [*self.ending(), nft.timed(TABLE, name, keys, milliseconds, family=NFPROTO_NETDEV)]
+        added = [_timed(name, LEASED, milliseconds)] if milliseconds else []
+        if drained:
+            added.append(_timed(DRAIN_SET, LEASED, drained))
+        return [*self.ending(), *added]
+
+    def switched(self, name: str, milliseconds: int) -> list[Message]:
+        """See ports.second_layer."""
+        return [_emptied(name), _timed(name, SWITCHED, milliseconds)]
 
     def flush(self) -> None:
         """End every lease of this layer at once."""
@@ -122,7 +130,7 @@ class SecondLayer:
 
     def ending(self) -> list[Message]:
         """What flush says, for a transaction that ends the first layer's lease too."""
-        return [nft.emptied(TABLE, name, family=NFPROTO_NETDEV) for name in (LEASE_SET, GUARDED_SET)]
+        return [_emptied(name) for name in (LEASE_SET, GUARDED_SET, DRAIN_SET)]
 
     def installed(self) -> bool:
         """Whether everything stands as this process made it, at every uplink that could be gated."""
@@ -307,6 +315,15 @@ class SecondLayer:
         if self._connection is None or not self._made:
             raise ControlFailed("the second layer is not installed", mend="install it first")
         return self._connection
+
+
+def _emptied(name: str) -> Message:
+    return nft.emptied(TABLE, name, family=NFPROTO_NETDEV)
+
+
+def _timed(name: str, kinds: Iterable[int], milliseconds: int) -> Message:
+    keys = [kind.to_bytes(2, "big") for kind in kinds]
+    return nft.timed(TABLE, name, keys, milliseconds, family=NFPROTO_NETDEV)
 
 
 def _chains(uplink: Uplink, direction: str) -> list[Message]:

@@ -9,7 +9,15 @@ from dataclasses import dataclass
 from vmwarden.linux import nfnetlink as nl
 from vmwarden.linux.nfnetlink import Connection, Message, NetlinkRefused
 from vmwarden.linux.process import run
-from vmwarden.rules.ruleset import ALIVE_TABLE, GUARDED_BIT, HOOKS, JUDGE_PRIORITY, OPEN_BIT, PERMIT_PRIORITY
+from vmwarden.rules.ruleset import (
+    ALIVE_TABLE,
+    DRAIN_BITS,
+    GUARDED_BIT,
+    HOOKS,
+    JUDGE_PRIORITY,
+    OPEN_BIT,
+    PERMIT_PRIORITY,
+)
 from vmwarden.rules.sha2 import sha256
 
 #: nft needs 20 to 30 ms for our text, 0.6 s beside a table of 5,000 elements on a slow core
@@ -17,9 +25,11 @@ NFT_WITHIN_S = 15.0
 
 LEASE_SET = "lease"
 GUARDED_SET = "lease_guarded"
+DRAIN_SET = "lease_drain"
 #: closes by itself while the table of the rules is made anew
 BRIDGE_TABLE = "vmwarden_bridge"
 _TRIAL_TABLE = "vmwarden_trial"
+_LEASES = (LEASE_SET, GUARDED_SET, DRAIN_SET)
 
 # enum nf_tables_msg_types
 _NEWTABLE, _GETTABLE, _DELTABLE = 0, 1, 2
@@ -57,7 +67,8 @@ _NFT_GOTO = -4
 _HOOK_NUMBERS = {"prerouting": 0, "forward": 2, "output": 3}
 #: enum nf_dev_hooks; egress since Linux 5.16, with CONFIG_NETFILTER_EGRESS
 DEVICE_INGRESS, DEVICE_EGRESS = 0, 1
-_IPV4, _IPV6 = b"\x02", b"\x0a"  # NFPROTO_IPV4, NFPROTO_IPV6
+#: NFPROTO_IPV4, NFPROTO_IPV6: the keys of a lease
+FAMILIES = (b"\x02", b"\x0a")
 
 
 def load(text: str) -> None:
@@ -136,6 +147,15 @@ def chains(connection: Connection, table: str) -> frozenset[str]:
     return frozenset(nl.name(chain.get(_CHAIN_NAME, b"")) for chain in found)
 
 
+def plain(table: str, name: str, keys: Iterable[bytes]) -> Message:
+    """Add elements that have no end to a set of an inet table."""
+    elements = b"".join(
+        nl.nested(_LIST_ELEMENT, nl.nested(_ELEMENT_KEY, nl.attribute(_DATA_VALUE, key))) for key in keys
+    )
+    asked = _elements(table, name) + nl.nested(_ELEMENTS, elements)
+    return Message(_NEWSETELEM, asked, flags=nl.NLM_F_CREATE)
+
+
 def shut(connection: Connection) -> None:
     """Close all but loopback, at once: until nft has put the rules of a table back that somebody deleted.
 
@@ -179,7 +199,7 @@ def alive_form() -> str:
 def _alive(*, owned: bool) -> list[Message]:
     messages: list[Message] = []
     messages.append(_new_table(ALIVE_TABLE, _TABLE_F_OWNER if owned else 0))
-    for number, name in enumerate((LEASE_SET, GUARDED_SET), start=1):
+    for number, name in enumerate(_LEASES, start=1):
         messages.append(_new_set(name, number))
     for suffix, hook in HOOKS.items():
         chain = f"permit_{suffix}"
@@ -187,11 +207,12 @@ def _alive(*, owned: bool) -> list[Message]:
         messages.append(_permit_rule(chain, LEASE_SET, OPEN_BIT))
         if suffix != "forward":  # scopes are flows of this VM, not of what it forwards for
             messages.append(_permit_rule(chain, GUARDED_SET, GUARDED_BIT))
+        messages.append(_permit_rule(chain, DRAIN_SET, DRAIN_BITS))
     return messages
 
 
 def renew(connection: Connection, milliseconds: int, *, guarded: bool) -> None:
-    """One lease from now on, and no other.  Raises NetlinkRefused, ControlFailed.
+    """One lease from now on, and no other.  Raises NetlinkRefused, ControlFailed.  See renewal.
 
     Flush and add, because the kernel keeps the old end when an element is added again (always on 6.1,
     with an equal timeout on 6.18), and delete fails when the element has just lapsed.
@@ -199,10 +220,16 @@ def renew(connection: Connection, milliseconds: int, *, guarded: bool) -> None:
     connection.commit(renewal(milliseconds, guarded=guarded), what="renewing the lease")
 
 
-def renewal(milliseconds: int, *, guarded: bool) -> list[Message]:
-    """What renew says; others may be renewed in the same transaction."""
+def renewal(milliseconds: int, *, guarded: bool, drained: int = 0) -> list[Message]:
+    """What renew says; others may be renewed in the same transaction.
+
+    drained: for so long from now on open flows live and new ones are refused, where the lease does not run.
+    """
     name = GUARDED_SET if guarded else LEASE_SET
-    return [*ending(), timed(ALIVE_TABLE, name, (_IPV4, _IPV6), milliseconds)]
+    added = [timed(ALIVE_TABLE, name, FAMILIES, milliseconds)] if milliseconds else []
+    if drained:
+        added.append(timed(ALIVE_TABLE, DRAIN_SET, FAMILIES, drained))
+    return [*ending(), *added]
 
 
 def timed(
@@ -228,7 +255,7 @@ def emptied(table: str, name: str, *, family: int = nl.NFPROTO_INET) -> Message:
 
 def ending() -> list[Message]:
     """What flush says."""
-    return [emptied(ALIVE_TABLE, name) for name in (LEASE_SET, GUARDED_SET)]
+    return [emptied(ALIVE_TABLE, name) for name in _LEASES]
 
 
 def flush(connection: Connection) -> None:
@@ -330,7 +357,7 @@ class Running:
 
 def running(connection: Connection) -> Running:
     """The lease as it runs now.  Raises NetlinkRefused, ControlFailed."""
-    for name, guarded in ((LEASE_SET, False), (GUARDED_SET, True)):
+    for name, guarded in ((LEASE_SET, False), (GUARDED_SET, True), (DRAIN_SET, False)):
         milliseconds = left(connection, ALIVE_TABLE, name)
         if milliseconds:
             return Running(milliseconds, guarded)
@@ -338,13 +365,19 @@ def running(connection: Connection) -> Running:
 
 
 def left(connection: Connection, table: str, name: str, *, family: int = nl.NFPROTO_INET) -> int:
-    """Milliseconds until the last element of a set lapses; 0 = it is empty.
+    """Milliseconds until the last element of a set lapses; 0 = it is empty, or not there.
 
     Raises NetlinkRefused, ControlFailed.
     """
     ends = [0]
     asked = _elements(table, name)
-    for found in connection.dump(_GETSETELEM, asked, what=f"reading {name}", family=family):
+    try:
+        dumped = connection.dump(_GETSETELEM, asked, what=f"reading {name}", family=family)
+    except NetlinkRefused as refused:
+        if refused.number != errno.ENOENT:
+            raise
+        dumped = ()
+    for found in dumped:
         for _, element in nl.attributes(dict(nl.attributes(found)).get(_ELEMENTS, b"")):
             end = dict(nl.attributes(element)).get(_ELEMENT_EXPIRATION, b"")
             ends.append(int.from_bytes(end, "big"))

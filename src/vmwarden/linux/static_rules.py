@@ -6,9 +6,11 @@ change it, and it persists, so that it stays when the socket goes.  Whose table 
 change, and nft has another: to be filled, the table has to be let go for as long as nft takes.
 """
 
+from collections.abc import Sequence
+
 from vmwarden.errors import CommandFailed, ControlFailed
 from vmwarden.linux import nft
-from vmwarden.linux.nfnetlink import Connection, NetlinkRefused
+from vmwarden.linux.nfnetlink import Connection, Message, NetlinkRefused
 from vmwarden.linux.nft import BRIDGE_TABLE
 from vmwarden.rules.flat import flat, names
 from vmwarden.rules.ruleset import TABLE
@@ -23,8 +25,9 @@ class StaticRules:
         self._kept = kept
         self._keeper = keeper
 
-    def put(self, text: str, *, exchange: bool) -> None:
-        """The rules of text and no others, in one transaction; a file of vmwarden.rules.ruleset.
+    def put(self, text: str, *, exchange: bool) -> bool:
+        """The rules of text and no others, in one transaction; a file of vmwarden.rules.ruleset.  True: the
+        table was made anew, and what was in its sets is gone.
 
         exchange: the table stands as an earlier put has made it.  Then its chains stay and each has, for
         every packet, all its old rules or all its new ones.  Otherwise the table is made anew: a deleted and
@@ -32,7 +35,7 @@ class StaticRules:
         table closes meanwhile where this one is kept.  Raises Malformed too.
         """
         if self._kept:
-            self._put_kept(text)
+            exchange = self._put_kept(text)
         else:
             again = "" if exchange else f"delete table inet {TABLE}\nadd table inet {TABLE}\n"
             nft.load(f"add table inet {TABLE}\n{again}{flat(text)}")
@@ -40,6 +43,11 @@ class StaticRules:
             # nft has no objection to an empty file, and none to one that was cut off between two lines
             raise ControlFailed("nft took them, and they make no table")
         nft.delete(self._connection, BRIDGE_TABLE)
+        return not exchange
+
+    def commit(self, messages: Sequence[Message], *, what: str) -> None:
+        """Change what is in the table's sets."""
+        (self._keeper or self._connection).commit(messages, what=what)
 
     def shut(self) -> None:
         """Close all but loopback until put has been called: somebody has deleted the table."""
@@ -56,17 +64,20 @@ class StaticRules:
             self._keeper.close()
             self._keeper = None
 
-    def _put_kept(self, text: str) -> None:
+    def _put_kept(self, text: str) -> bool:
+        """Whether the table is the one that stood."""
         self.close()
         try:
-            if not nft.lasts(self._connection, TABLE):
-                self._anew(text)
-                return
-            gone = nft.chains(self._connection, TABLE) - names(text)
-            try:
-                nft.load(flat(text, leftovers=sorted(gone)))
-            except CommandFailed:
-                self._anew(text)  # another version's table: its parts have other types
+            if nft.lasts(self._connection, TABLE):
+                gone = nft.chains(self._connection, TABLE) - names(text)
+                try:
+                    nft.load(flat(text, leftovers=sorted(gone)))
+                except CommandFailed:
+                    pass  # another version's table: its parts have other types
+                else:
+                    return True
+            self._anew(text)
+            return False
         finally:
             if nft.lasts(self._connection, TABLE):
                 self._keeper = Connection()

@@ -47,8 +47,11 @@ class Gate(Protocol):
         """As install, by the text of a boot file: for a VM whose policy cannot be read any more."""
         ...
 
-    def lease(self, milliseconds: int, *, guarded: bool = False) -> None:
+    def lease(self, milliseconds: int, *, guarded: bool = False, new_flows_ms: int | None = None) -> None:
         """Renew: permit traffic for so long from now.  guarded: only the named scopes.
+
+        new_flows_ms: flows begin only for so long; then, until the end, open ones live and new ones are
+        refused.  It needs a policy with a drain.  None: as long as the lease.
 
         There is one lease: this one takes the place of the one before, also of the other kind.
         Below SHORTEST_LEASE_MS it is flush.  Raises BugError above LONGEST_LEASE_MS.
@@ -57,6 +60,11 @@ class Gate(Protocol):
 
     def flush(self) -> None:
         """End every lease at once."""
+        ...
+
+    def end_flows(self, milliseconds: int) -> None:
+        """For so long tell both ends of a flow that is refused that it has ended: forwarded TCP is answered
+        with resets, and those of the VM's own sockets get out."""
         ...
 
     def installed(self) -> bool:

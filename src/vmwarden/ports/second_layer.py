@@ -20,12 +20,19 @@ class SecondLayer(Protocol[Message]):
         """Closed rules at every uplink; a lease that runs goes on.  Raises Malformed too."""
         ...
 
-    def renewal(self, milliseconds: int, *, guarded: bool) -> Sequence[Message]:
-        """What renews the lease, for a transaction that renews the first layer's, too."""
+    def renewal(self, milliseconds: int, *, guarded: bool, drained: int = 0) -> Sequence[Message]:
+        """What renews the lease, for a transaction that renews the first layer's, too.
+
+        drained: for so long open flows live, where the lease does not run.
+        """
         ...
 
     def ending(self) -> Sequence[Message]:
         """What ends the lease, for a transaction that ends the first layer's, too."""
+        ...
+
+    def switched(self, name: str, milliseconds: int) -> Sequence[Message]:
+        """What switches on for so long what the rules call so (rules.ending, rules.booting)."""
         ...
 
     def installed(self) -> bool:

@@ -91,10 +91,14 @@ class FakeGate:
     def on_flush(self) -> str:
         return "they stay"
 
-    def lease(self, milliseconds: int, *, guarded: bool = False) -> None:
+    def end_flows(self, milliseconds: int) -> None:
+        self._act("end_flows", milliseconds)
+        self._needs_hold()
+
+    def lease(self, milliseconds: int, *, guarded: bool = False, new_flows_ms: int | None = None) -> None:
         if milliseconds > LONGEST_LEASE_MS:
             raise BugError(f"a lease of {milliseconds} ms: at most {LONGEST_LEASE_MS}")
-        self._act("lease", milliseconds, guarded)
+        self._act("lease", milliseconds, guarded, *(() if new_flows_ms is None else (new_flows_ms,)))
         self._needs_hold()
         granted = milliseconds if milliseconds >= SHORTEST_LEASE_MS else 0
         now = self._clock.now()

@@ -6,14 +6,14 @@ from vmwarden.model.escalation import Escalation
 from vmwarden.model.installed import Change, Installed, Slot
 from vmwarden.model.moment import Moment
 from vmwarden.model.policy import Policy
-from vmwarden.rules.ruleset import NO_MANAGE, closed, intact
+from vmwarden.rules.ruleset import NO_MANAGE, boot_file, intact
 from vmwarden.store import cells, delivery, floors, incidents, installed, unrecorded
 from vmwarden.store.layout import Layout
 
 
 def closed_rules(policy: Policy) -> str:
     """The boot file of a policy: the closed rules as nft text.  Raises ControlFailed, Malformed."""
-    return closed(policy, users=uids_of(policy))
+    return boot_file(policy, users=uids_of(policy))
 
 
 class Memory:
