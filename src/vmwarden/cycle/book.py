@@ -120,7 +120,7 @@ class Book:
         )
         if admitted.nonce is not None:
             del self._nonces[admitted.nonce]
-        if any(piece.unavailable for piece in admitted.evidence):
+        if all(piece.unavailable for piece in admitted.evidence):
             self._refused[message.source] = admitted.evidence[0]
             return admitted
         page = self._stated.get(message.source)
