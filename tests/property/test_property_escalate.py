@@ -8,13 +8,16 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from vmwarden.model.decision import Opening
 from vmwarden.model.escalation import Escalation
+from vmwarden.model.hours import Interval
 from vmwarden.model.moment import Moment
-from vmwarden.model.policy import Host, HostClause, Place, PlaceEntry, Policy, UnknownRung, WrongRung
+from vmwarden.model.policy import Host, HostClause, Hours, Place, PlaceEntry, Policy, UnknownRung, WrongRung
 from vmwarden.model.posture import Posture
 from vmwarden.model.verdict import Answer, Verdict
 from vmwarden.rules.decide import decide, stricter
 from vmwarden.rules.escalate import POWEROFF_NOT_BEFORE_MS, SEEN_STEP_MS, age_ms, new_epoch
+from vmwarden.rules.fences.hours import Judged
 from vmwarden.rules.ladders import after_ms, unknown_ladder
 from vmwarden.rules.lease import milliseconds
 from vmwarden.testing.claims import guarding
@@ -198,3 +201,77 @@ def test_the_stored_escalation_is_all_that_is_remembered(
         read = msgspec.json.decode(msgspec.json.encode(stored), type=Escalation)
         other, stored = decide(policy, verdicts, read, now=now, utc_ms=None)
         assert one == other
+
+
+# -- a calendar beside the ladders ------------------------------------------------------------------
+
+OUTSIDE = ("guarded", "held", "quarantined")
+SLOT = Opening(until_boot_ms=10**12)
+BACKUP = Opening(service="backup", until_boot_ms=10**12)
+
+
+def calendar_says(answer: Answer, at_least: Posture, *, scheduled: bool = False) -> Judged:
+    verdict = Verdict(fence="hours", answer=answer, scheduled=scheduled)
+    slot = SLOT if at_least is Posture.OPEN else None
+    return Judged(verdict, at_least, slot, (BACKUP,), changes_boot_ms=10**13)
+
+
+calendars = st.one_of(
+    st.just(calendar_says(ALLOW, Posture.OPEN)),
+    st.builds(
+        lambda posture: calendar_says(DENY, Posture(posture), scheduled=True), st.sampled_from(OUTSIDE)
+    ),
+    st.just(calendar_says(UNKNOWN, Posture.HELD)),
+    st.just(calendar_says(UNKNOWN, Posture.OPEN)),
+)
+timed_turns = st.tuples(answers, answers, waits, calendars, st.booleans())
+hours = st.builds(
+    Hours,
+    open=st.just((Interval(),)),
+    unknown=st.none()
+    | st.lists(st.builds(UnknownRung, after=afters, posture=st.sampled_from(Posture))).map(tuple),
+)
+
+
+@EXAMPLES
+@given(policies, hours, st.lists(timed_turns, max_size=25))
+def test_a_calendar_only_closes_and_leaves_the_ladders_alone(
+    policy: Policy, clause: Hours, history: list[tuple[Answer, Answer, int, Judged, bool]]
+) -> None:
+    """Beside a policy without hours that hears the same."""
+    timed = msgspec.structs.replace(policy, hours=clause)
+    now, without, beside = Moment(boot_ms=1_000, utc_ms=0, boot_id="b"), Escalation(), Escalation()
+    allowed = False
+    for place, host, wait_ms, judged, moves in history:
+        now = msgspec.structs.replace(now, boot_ms=now.boot_ms + wait_ms)
+        if moves:
+            without, beside, allowed = new_epoch(without), new_epoch(beside), False
+        verdicts = (Verdict(fence="place", answer=place), Verdict(fence="host", answer=host))
+        plain, without = decide(policy, verdicts, without, now=now, utc_ms=None)
+        decision, beside = decide(timed, verdicts, beside, now=now, utc_ms=None, by_calendar=judged)
+
+        answer = judged.verdict.answer
+        allowed = allowed or answer is ALLOW
+        assert [i for i in beside.incidents if i.fence != "hours"] == list(without.incidents)
+        of_hours = [i for i in beside.incidents if i.fence == "hours"]
+        assert [i.kind for i in of_hours] == (["unknown"] if answer is UNKNOWN else [])
+        assert decision.asks == plain.asks
+        assert stricter(decision.posture, plain.posture) is decision.posture
+        assert stricter(decision.posture, judged.at_least) is decision.posture
+        if answer is not UNKNOWN:
+            assert decision.posture is stricter(plain.posture, judged.at_least)
+        elif not allowed:
+            assert stricter(decision.posture, Posture.HELD) is decision.posture
+        if clause.unknown is None and answer is UNKNOWN:
+            assert decision.posture not in (Posture.OPEN, Posture.GUARDED)
+        others_allow = (place, host) == (ALLOW, ALLOW)
+        assert decision.scheduled == (others_allow and answer is DENY)
+        assert (decision.opening is not None) == (decision.posture is Posture.OPEN)
+        if decision.services:
+            assert plain.posture is Posture.OPEN
+            assert answer is not UNKNOWN or (allowed and clause.unknown is not None)
+        assert (milliseconds(decision, timed, now=now, uncertainty_ms=5) > 0) <= (
+            decision.posture in (Posture.OPEN, Posture.GUARDED)
+        )
+        if decision.next_change_boot_ms is not None:
+            assert decision.next_change_boot_ms > now.boot_ms

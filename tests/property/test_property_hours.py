@@ -15,10 +15,14 @@ from hypothesis import strategies as st
 
 from vmwarden.errors import Malformed
 from vmwarden.linux.tzdata import Tzdata
+from vmwarden.model.clock_mark import ClockMark
 from vmwarden.model.hours import Extra, Interval, TimeRange
+from vmwarden.model.moment import Moment
 from vmwarden.model.policy import Hours
-from vmwarden.rules.calendar import flaws, opening
+from vmwarden.model.verdict import Answer
+from vmwarden.rules.calendar import flaws, opening, timetable
 from vmwarden.rules.calendar.opening import Calendar
+from vmwarden.rules.fences import hours
 
 TZDATA = Tzdata()
 ZONES = (
@@ -311,3 +315,58 @@ def test_hours_without_a_flaw_compile_and_others_do_not(texts: list[str], clock:
             compiled(hours)
     else:
         compiled(hours)
+
+
+# -- the fence --------------------------------------------------------------------------------------
+
+#: what changes seldom costs seconds, and says nothing more here
+WEEKLY = st.builds(
+    Interval,
+    times=st.none() | st.lists(TIMES, min_size=1, max_size=2).map(tuple),
+    weekdays=some(pairs(["sunday", "monday", "tuesday", "wednesday", "thursday", "friday", "saturday"])),
+)
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(
+    weekly=st.lists(WEEKLY, min_size=1, max_size=2),
+    zone=st.sampled_from(ZONES),
+    utc_s=st.integers(FIRST, LAST),
+    ms=st.integers(0, 999),
+    drain=st.sampled_from(["0s", "700ms", "1h"]),
+    steps=st.lists(st.tuples(st.integers(0, 10**8), st.integers(-(10**8), 0)), max_size=3),
+)
+def test_the_fence_says_how_long_it_holds(
+    weekly: list[Interval], zone: str, utc_s: int, ms: int, drain: str, steps: list[tuple[int, int]]
+) -> None:
+    """To the millisecond; and whatever the clock does, what is open is open by the calendar, too."""
+    clause = Hours(open=tuple(weekly), time_zone=zone, drain=drain)
+    assume(not list(flaws.hours(clause)))
+    table = timetable.compile(clause, TZDATA.zones(opening.zones_of(clause)))
+    now = Moment(boot_ms=10**9, utc_ms=utc_s * 1000 + ms, boot_id="b")
+
+    def judged(moment: Moment, mark: ClockMark | None) -> hours.Judged:
+        return hours.judge(clause, table, now=moment, utc_ms=moment.utc_ms, stamp=None, mark=mark)
+
+    mark = judged(now, None).mark
+    latest = now.utc_ms - now.boot_ms
+    for wait_ms, step_ms in steps:
+        now = Moment(boot_ms=now.boot_ms + wait_ms, utc_ms=now.utc_ms + wait_ms, boot_id="b")
+        mark = judged(now, mark).mark
+        now = Moment(boot_ms=now.boot_ms, utc_ms=now.utc_ms + step_ms, boot_id="b")
+        said = judged(now, mark)
+        assert said.verdict.answer is not Answer.ALLOW or brute(clause, now.utc_ms // 1000)
+        until = said.verdict.good_until_boot_ms
+        if mark is not None and mark.ends_by_ms == latest and mark.offset_ms == latest and until is not None:
+            # by the clock that had been right for a minute it is over by then
+            was = table.rest.state((now.boot_ms + latest) // 1000)
+            assert not was.open or was.until is None or until <= was.until * 1000 - latest
+        mark, latest = said.mark, now.utc_ms - now.boot_ms
+    said = judged(now, mark)
+    changes = said.changes_boot_ms
+    drains = said.opening.drain_from_boot_ms if said.opening is not None else None
+    if changes is None or drains == changes or changes - now.boot_ms > 400 * DAY * 1000:
+        return
+    for boot_ms, same in ((changes - 1, True), (changes, False)):
+        later = Moment(boot_ms=boot_ms, utc_ms=now.utc_ms + boot_ms - now.boot_ms, boot_id="b")
+        assert (judged(later, said.mark).verdict.findings == said.verdict.findings) == same

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from vmwarden.model.evidence import Evidence, Proof, Subject
 from vmwarden.model.moment import Moment
-from vmwarden.model.policy import Facility, Host, HostClause, Place, PlaceEntry, Policy
+from vmwarden.model.policy import Facility, Host, HostClause, Place, PlaceEntry, Policy, Trust
 from vmwarden.model.verdict import Answer, Verdict
+from vmwarden.rules import steady
 from vmwarden.rules.derive import derive
 from vmwarden.rules.duration import milliseconds
 from vmwarden.rules.facts import normalise, reaches
@@ -360,3 +361,46 @@ def test_judging_is_total_and_an_allow_is_never_empty(
         assert verdict.findings
         if verdict.answer is Answer.ALLOW:
             assert any(finding.id.endswith(".match") for finding in verdict.findings)
+
+
+@EXAMPLES
+@given(
+    policies,
+    evidence,
+    st.lists(evidence, max_size=1),
+    st.lists(
+        st.tuples(
+            mostly(1_600, 0, 1, 5_000, 40_000),
+            st.integers(0, 200),
+            st.sampled_from([0, 0, 0, 1, -1, 7_000]),
+            st.booleans(),
+            clocks,
+        ),
+        max_size=12,
+    ),
+)
+def test_what_is_remembered_is_what_would_be_judged(
+    policy: Policy,
+    pieces: tuple[Evidence, ...],
+    later: list[tuple[Evidence, ...]],
+    turns: list[tuple[int, int, int, bool, int | None]],
+) -> None:
+    """Also at the very moments at which a piece begins or ceases to count, and while two clocks are read."""
+    policy = msgspec.structs.replace(policy, trust=Trust(facilities=FACILITIES))
+    boot_ms = min((piece.observed_boot_ms for piece in pieces), default=NOW.boot_ms) - 10
+    # seen, stale after either recheck, and the ends of either kind of period
+    edges = (0, 10_000, 60_000, 10_000 - 5_000, NOW.boot_ms - boot_ms, NOW.boot_ms - boot_ms + 50_000)
+    moments = sorted(
+        {boot_ms}
+        | {piece.observed_boot_ms + edge + more for piece in pieces for edge in edges for more in (-1, 0, 1)}
+        | {NOW.boot_ms + edge + more for edge in (0, 50_000, 55_000) for more in (-2, -1, 0, 1)}
+    )
+    for number, (wait_ms, jump, jitter_ms, other, clock) in enumerate(turns):
+        boot_ms = moments[(number * 7 + jump) % len(moments)] if wait_ms < 2 else boot_ms + wait_ms
+        now = Moment(boot_ms=boot_ms, utc_ms=NOW.utc_ms + boot_ms - NOW.boot_ms + jitter_ms, boot_id="b")
+        known = later[0] if later and other else pieces
+        # as a book does it: the same pieces in a new tuple
+        anew = (*known,)
+        utc_ms = None if clock is None else now.utc_ms
+        told = steady.verdicts(policy, anew, now=now, utc_ms=utc_ms)
+        assert told == judge(policy, anew + derive(anew, FACILITIES), now=now, utc_ms=utc_ms)

@@ -3,13 +3,17 @@
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vmwarden.cli.render import emit, json_option, table
-from vmwarden.errors import UsageError
+from vmwarden.errors import Malformed, SourceUnavailable, UsageError
 from vmwarden.model.decision import Decision
 from vmwarden.model.enrolment import Enrolment
 from vmwarden.model.policy import Policy
 from vmwarden.model.verdict import Answer
+
+if TYPE_CHECKING:
+    from vmwarden.rules.calendar.timetable import Timetable
 
 _EXIT = {Answer.ALLOW: 0, Answer.DENY: 3, Answer.UNKNOWN: 4}
 #: what the hosts get to answer, milliseconds
@@ -72,7 +76,13 @@ def _check(args: argparse.Namespace) -> int:
             book.add_statement(message, now, utc_ms=utc(now, book.anchor, floor_ms))
     now = clock.now()
     decision, _ = take_turn(
-        policy, book.evidence(), Escalation(), now=now, utc_ms=utc(now, book.anchor, floor_ms)
+        policy,
+        book.evidence(),
+        Escalation(),
+        now=now,
+        utc_ms=utc(now, book.anchor, floor_ms),
+        stamp=book.anchor,
+        timetable=_timetable(policy),
     )
     emit(
         args,
@@ -109,6 +119,18 @@ def _in_force(args: argparse.Namespace) -> tuple[Policy, Enrolment, int]:
         why = "; ".join(f"{finding.id}: {finding.found}" for finding in installed.findings)
         raise UsageError(f"no policy is in force ({why or 'none applied'}): name one with --policy")
     return installed.policy, enrolment, floor_ms
+
+
+def _timetable(policy: Policy) -> "Timetable | None":
+    """None: there are no hours, or not the zones that they name; the verdict then says so."""
+    from vmwarden.linux.tzdata import Tzdata
+
+    if policy.hours is None:
+        return None
+    try:
+        return Tzdata().timetable(policy.hours)
+    except (Malformed, SourceUnavailable):
+        return None
 
 
 def _text(decision: Decision, policy: Policy) -> str:

@@ -17,7 +17,8 @@ class Ask(Wire, frozen=True, kw_only=True):
 class Opening(Wire, frozen=True, kw_only=True):
     """A slot of the hours that is running.  Times are CLOCK_BOOTTIME.
 
-    service: name of one of hours.services; "" = the rest of the VM.  until_boot_ms: its end; None = none.
+    service: name of one of hours.services; "" = the rest of the VM.  until_boot_ms: its end, or that of the
+    proof that it is running; None = none.
     drain_from_boot_ms: from then on new flows are refused, and those that are open live until the end; None =
     they are refused at the end.  draining: that is so now.
     """

@@ -3,6 +3,7 @@
 
 from typing import Literal
 
+from vmwarden.model.clock_mark import ClockMark
 from vmwarden.model.posture import Posture
 from vmwarden.model.wire import Count, Wire
 
@@ -30,7 +31,7 @@ class Escalation(Wire, frozen=True, kw_only=True):
     """What is remembered from turn to turn, and over reboots.
 
     allowed: fences that allowed at least once in this boot and epoch; only for these does the
-    grace for unknown count.
+    grace for unknown count.  clock: how the clock of this boot has gone, for the hours; None = no hours yet.
     """
 
     boot_id: str = ""
@@ -38,3 +39,4 @@ class Escalation(Wire, frozen=True, kw_only=True):
     incidents: tuple[Incident, ...] = ()
     allowed: tuple[str, ...] = ()
     posture: Posture = Posture.HELD
+    clock: ClockMark | None = None

@@ -32,9 +32,11 @@ class Verdict(Wire, frozen=True, kw_only=True):
     """The answer of one fence with every finding, also those of an allow.
 
     good_until_boot_ms: an allow lapses at this CLOCK_BOOTTIME because its support runs out; None = no end.
+    scheduled: a deny of the calendar: nothing is wrong, and no ladder follows.
     """
 
     fence: str
     answer: Answer
     findings: tuple[Finding, ...] = ()
     good_until_boot_ms: int | None = None
+    scheduled: bool = False

@@ -14,10 +14,11 @@ import msgspec
 from vmwarden.model.decision import Ask
 from vmwarden.model.escalation import Escalation, Incident
 from vmwarden.model.moment import Moment
-from vmwarden.model.policy import Policy
+from vmwarden.model.policy import Policy, UnknownRung
 from vmwarden.model.posture import Posture
 from vmwarden.model.verdict import Answer, Finding, Verdict
 from vmwarden.rules import ladders
+from vmwarden.rules.fences import hours
 from vmwarden.rules.judge import clauses
 from vmwarden.rules.ladders import stricter
 
@@ -67,15 +68,21 @@ MOVES: dict[tuple[State, Answer], tuple[State, Age]] = {
 }
 
 
+#: Fences whose deny is a calendar's: it is no incident, and ends one that they have.
+SCHEDULED = (hours.FENCE,)
+
+
 class Step(NamedTuple):
     """One turn of the ladder.
 
+    by_ladders: what the ladders call for; posture: that, or what the caller demanded if that is stricter.
     next_change_boot_ms: when it would step without a new verdict; None = never.  findings stay the
     same from turn to turn while nothing steps: they name rungs, not running ages.
     """
 
     escalation: Escalation
     posture: Posture
+    by_ladders: Posture
     asks: tuple[Ask, ...]
     findings: tuple[Finding, ...]
     next_change_boot_ms: int | None
@@ -87,17 +94,24 @@ def step(
     before: Escalation,
     now: Moment,
     *,
+    at_least: Posture = Posture.OPEN,
     failing: tuple[str, ...] = (),
     sources: int = 0,
 ) -> Step:
     """Move every fence of the policy by its verdict, and take the strictest posture that one calls for.
 
-    A fence without a verdict counts as unknown.  failing, sources: names of the sources that fail in
-    this turn, and how many there are; for the circuit-breaker.
+    A fence without a verdict counts as unknown.  at_least: no milder posture than this.
+    failing, sources: names of the sources that fail in this turn, and how many there are; for the
+    circuit-breaker.
     """
     before = begin(before, now)
     answers = {verdict.fence: verdict.answer for verdict in verdicts}
-    open_incidents = {incident.fence: incident for incident in before.incidents}
+    open_incidents = {
+        incident.fence: incident
+        for incident in before.incidents
+        # a calendar is never wrong, whatever stands on disk
+        if incident.fence not in SCHEDULED or incident.kind == "unknown"
+    }
     allowed: list[str] = []
     incidents: list[Incident] = []
     calls: list[_Call] = []
@@ -106,6 +120,8 @@ def step(
         may_wait = answer is Answer.ALLOW or name in before.allowed
         if may_wait:
             allowed.append(name)
+        if name in SCHEDULED and answer is Answer.DENY:
+            continue
         was = open_incidents.get(name)
         state, age = MOVES[_state(was, now), answer]
         incident = _aged(name, was, state, age, may_wait, now)
@@ -128,6 +144,7 @@ def step(
                 found=f"{len(set(failing))} of {sources} sources fail: {', '.join(sorted(set(failing)))}",
             )
         )
+    by_ladders, posture = posture, stricter(posture, at_least)
     after = Escalation(
         boot_id=before.boot_id,
         epoch=before.epoch,
@@ -138,6 +155,7 @@ def step(
     return Step(
         escalation=after,
         posture=posture,
+        by_ladders=by_ladders,
         asks=tuple(dict.fromkeys(ask for call in calls for ask in call.asks)),
         findings=tuple(findings),
         next_change_boot_ms=min((c.changes for c in calls if c.changes is not None), default=None),
@@ -228,7 +246,7 @@ def _silent(clause: Any, incident: Incident, allowed: bool, now: Moment) -> _Cal
     if not allowed:
         found = "nothing has been accepted in this boot and epoch yet"
         return _Call(Posture.HELD, (), (_note("ladder.not-yet-allowed", incident, found),), None)
-    rungs = ladders.unknown_ladder(clause.unknown)
+    rungs = clause.unknown or _silence(incident.fence)
     age = age_ms(incident, now)
     posture = ladders.unknown_posture(rungs, age)
     left = ladders.next_rung_in_ms(rungs, age)
@@ -237,6 +255,11 @@ def _silent(clause: Any, incident: Incident, allowed: bool, now: Moment) -> _Cal
         first = "without end" if left is None else f"for {_seconds(age + left)} from when it began"
         findings = (_note("ladder.grace", incident, f"unknown after an allow: tolerated {first}"),)
     return _Call(posture, (), findings, None if left is None else now.boot_ms + left)
+
+
+def _silence(fence: str) -> tuple[UnknownRung, ...]:
+    """The ladder where the policy has none."""
+    return ladders.DEFAULT_TIME_UNKNOWN if fence in SCHEDULED else ladders.DEFAULT_UNKNOWN
 
 
 def _wrong(clause: Any, incident: Incident, answer: Answer, allowed: bool, now: Moment) -> _Call:

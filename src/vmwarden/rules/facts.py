@@ -7,7 +7,7 @@ count is kept with the reason.  The order in which evidence comes never matters.
 
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from operator import attrgetter
 from typing import NamedTuple
@@ -48,6 +48,9 @@ _id = attrgetter("id")
 _NUMBERS = (Subject.CLOCK, Subject.RTC_OFFSET)
 _KNOWN = Standing.KNOWN
 
+#: evidence by what it speaks about
+BySubject = Mapping[Subject, Sequence[Evidence]]
+
 #: a CLOCK_BOOTTIME that has always passed
 _NEVER = -(2**63)
 
@@ -77,7 +80,7 @@ def normalise(subject: Subject, value: Value, country: str = "") -> Value:
     return value or None
 
 
-def by_subject(evidence: Iterable[Evidence]) -> dict[Subject, list[Evidence]]:
+def by_subject(evidence: Iterable[Evidence]) -> BySubject:
     """The same pieces by what they speak about, for callers that establish several facts."""
     sorted_out: defaultdict[Subject, list[Evidence]] = defaultdict(list)
     for piece in evidence:
@@ -189,12 +192,12 @@ def _prepare(
             refused.append((piece, UNDATED))
         else:
             seen = piece.observed_boot_ms
-            candidates.append(_Candidate(piece, value, seen, *_ends(piece, recheck_ms, within_ms)))
+            candidates.append(_Candidate(piece, value, seen, *last_moments(piece, recheck_ms, within_ms)))
     fact = _add_up(subject, at_least, candidates, tuple(refused))
     return _Prepared(tuple(candidates), tuple(refused), fact)
 
 
-def _ends(piece: Evidence, recheck_ms: int, within_ms: int | None) -> tuple[int, int | None]:
+def last_moments(piece: Evidence, recheck_ms: int, within_ms: int | None) -> tuple[int, int | None]:
     """The last moments at which a piece counts: on CLOCK_BOOTTIME, and by date if it is judged by one."""
     seen, issued, until = piece.observed_boot_ms, piece.issued_at_ms, piece.valid_until_ms
     boot_ends = [seen + recheck_ms]
@@ -275,7 +278,7 @@ def _without_the_late(prepared: _Prepared, subject: Subject, terms: Terms) -> Fa
 
 def _expired(piece: Evidence, terms: Terms) -> bool:
     """Whether its own period is over, leaving issued_within aside."""
-    boot_end, utc_end = _ends(piece, terms.recheck_ms, None)
+    boot_end, utc_end = last_moments(piece, terms.recheck_ms, None)
     over = utc_end is not None and terms.utc_ms is not None and terms.utc_ms > utc_end
     return over or terms.now.boot_ms > boot_end
 

@@ -3,7 +3,7 @@
 
 from vmwarden.model.evidence import Evidence, Proof, Subject, Value
 from vmwarden.model.moment import Moment
-from vmwarden.model.policy import Host, Place, Policy, Valid
+from vmwarden.model.policy import Host, Hours, Place, Policy, Valid
 
 #: 2026-11-23T12:00:00Z, a quarter of an hour after boot
 NOW = Moment(boot_ms=900_000, utc_ms=1_795_435_200_000, boot_id="boot-1")
@@ -57,7 +57,7 @@ def absent(
     )
 
 
-def guarding(place: Place | None = None, host: Host | None = None) -> Policy:
+def guarding(place: Place | None = None, host: Host | None = None, hours: Hours | None = None) -> Policy:
     """An enforce policy in its period, with these fences."""
     return Policy(
         format="vmwarden.policy/1",
@@ -68,4 +68,5 @@ def guarding(place: Place | None = None, host: Host | None = None) -> Policy:
         mode="enforce",
         place=place,
         host=host,
+        hours=hours,
     )

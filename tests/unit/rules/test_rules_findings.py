@@ -17,7 +17,7 @@ PAGE = Path(__file__).parents[3] / "docs" / "reference" / "findings.md"
 ROOMS = ("rules", "sources", "channels", "store", "cycle", "warden", "watcher")
 #: first words that only findings have; the journal's kinds begin with others
 FAMILIES = re.compile(
-    r"(evidence|statement|channel|ladder|breaker|fence|place|host|time|time\.server)\.[a-z-]+"
+    r"(evidence|statement|channel|ladder|breaker|fence|place|host|hours|time|time\.server)\.[a-z-]+"
 )
 FORM = re.compile(r"(<subject>|[a-z]+(-[a-z]+)*)(\.[a-z]+(-[a-z]+)*)+")
 MAKERS = {"_fail", "_finding", "_note", "_Refused", "Trouble"}

@@ -7,13 +7,14 @@ import pytest
 from vmwarden.model.evidence import Evidence, Proof, Subject
 from vmwarden.model.policy import Host, HostClause
 from vmwarden.model.verdict import Answer, Verdict
+from vmwarden.rules.facts import by_subject
 from vmwarden.rules.fences.host import judge
 from vmwarden.testing.claims import NOW, absent, claim
 
 
 def look(*evidence: Evidence, **predicate: Any) -> Verdict:
     clause = Host(all_of=(HostClause(**predicate),))
-    verdict = judge(clause, evidence, now=NOW, utc_ms=NOW.utc_ms)
+    verdict = judge(clause, by_subject(evidence), now=NOW, utc_ms=NOW.utc_ms)
     assert verdict.fence == "host"
     return verdict
 
@@ -84,7 +85,7 @@ def test_all_of_is_an_and() -> None:
     both = Host(all_of=(kvm, newer))
 
     def answer(*evidence: Evidence) -> Answer:
-        return judge(both, evidence, now=NOW, utc_ms=NOW.utc_ms).answer
+        return judge(both, by_subject(evidence), now=NOW, utc_ms=NOW.utc_ms).answer
 
     assert answer(KVM, version) is Answer.ALLOW
     assert answer(KVM) is Answer.UNKNOWN
@@ -92,7 +93,7 @@ def test_all_of_is_an_and() -> None:
     assert answer(claim(Subject.HYPERVISOR_VERSION, "7")) is Answer.DENY
     for short, long in ((KVM, version), (version, KVM)):
         first = msgspec.structs.replace(short, observed_boot_ms=NOW.boot_ms - 40_000)
-        end = judge(both, (first, long), now=NOW, utc_ms=NOW.utc_ms).good_until_boot_ms
+        end = judge(both, by_subject((first, long)), now=NOW, utc_ms=NOW.utc_ms).good_until_boot_ms
         assert end == NOW.boot_ms + 20_000  # the first to be stale
 
 
@@ -111,6 +112,6 @@ def test_what_lint_refuses_is_never_an_allow() -> None:
     nowhere = look(KVM, fact="host.mood", equals="good")
     assert nowhere.answer is Answer.UNKNOWN
     assert ids(nowhere) == {"host.no-such-fact"}
-    nothing = judge(Host(all_of=()), (KVM,), now=NOW, utc_ms=NOW.utc_ms)
+    nothing = judge(Host(all_of=()), by_subject((KVM,)), now=NOW, utc_ms=NOW.utc_ms)
     assert nothing.answer is Answer.UNKNOWN
     assert ids(nothing) == {"host.no-clauses"}

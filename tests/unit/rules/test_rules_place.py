@@ -7,6 +7,7 @@ import pytest
 from vmwarden.model.evidence import Evidence, Proof, Subject
 from vmwarden.model.policy import Place, PlaceEntry
 from vmwarden.model.verdict import Answer, Verdict
+from vmwarden.rules.facts import by_subject
 from vmwarden.rules.fences.place import judge
 from vmwarden.testing.claims import NOW, absent, claim
 
@@ -19,7 +20,7 @@ def place(*entries: PlaceEntry, **other: Any) -> Place:
 
 
 def look(clause: Place, *evidence: Evidence, utc_ms: int | None = NOW.utc_ms) -> Verdict:
-    verdict = judge(clause, evidence, now=NOW, utc_ms=utc_ms)
+    verdict = judge(clause, by_subject(evidence), now=NOW, utc_ms=utc_ms)
     assert verdict.fence == "place"
     assert len(set(verdict.findings)) == len(verdict.findings)
     return verdict
@@ -235,6 +236,6 @@ def test_what_lint_refuses_is_never_an_allow() -> None:
     empty = look(place(PlaceEntry()), *in_berlin())
     assert empty.answer is Answer.UNKNOWN
     assert ids(empty) == {"place.empty-entry"}
-    none = judge(Place(any_of=()), in_berlin(), now=NOW, utc_ms=None)
+    none = judge(Place(any_of=()), by_subject(in_berlin()), now=NOW, utc_ms=None)
     assert none.answer is Answer.DENY
     assert ids(none) == {"place.no-entries"}

@@ -6,12 +6,13 @@ all_of is an AND of typed predicates, each on one fact at its own proof.
 
 from typing import NamedTuple
 
-from vmwarden.model.evidence import Evidence, Proof, Subject
+from vmwarden.model.evidence import Proof, Subject
 from vmwarden.model.fact import Fact, Standing
 from vmwarden.model.moment import Moment
 from vmwarden.model.policy import Host, HostClause
 from vmwarden.model.verdict import Answer, Finding, Verdict
 from vmwarden.rules import facts, reasons, versions
+from vmwarden.rules.facts import BySubject
 from vmwarden.rules.ladders import cached_milliseconds
 
 FENCE = "host"
@@ -22,10 +23,12 @@ UNFIT = "unfit"
 _SUBJECTS = {subject.value: subject for subject in Subject}
 
 
-def judge(clause: Host, evidence: tuple[Evidence, ...], *, now: Moment, utc_ms: int | None) -> Verdict:
-    """The verdict on the host.  Denies if a predicate denies, else is unknown if one is unknown."""
-    by_subject = facts.by_subject(evidence)
-    found = reasons.refused_statements(by_subject.get(Subject.STATEMENT, ()))
+def judge(clause: Host, evidence: BySubject, *, now: Moment, utc_ms: int | None) -> Verdict:
+    """The verdict on the host.  Denies if a predicate denies, else is unknown if one is unknown.
+
+    evidence: facts.by_subject of everything.
+    """
+    found = reasons.refused_statements(evidence.get(Subject.STATEMENT, ()))
     answers: set[Answer] = set()
     ends: list[int] = []
     recheck_ms = cached_milliseconds(clause.recheck)
@@ -45,7 +48,7 @@ def judge(clause: Host, evidence: tuple[Evidence, ...], *, now: Moment, utc_ms: 
             answers.add(Answer.UNKNOWN)
             continue
         terms = facts.Terms(Proof(predicate.proof), now, utc_ms, recheck_ms, None)
-        fact = facts.weigh(by_subject.get(subject, ()), subject, terms)
+        fact = facts.weigh(evidence.get(subject, ()), subject, terms)
         answers.add(_predicate(predicate, fact, found))
         if fact.good_until_boot_ms is not None:
             ends.append(fact.good_until_boot_ms)

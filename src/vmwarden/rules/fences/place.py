@@ -8,12 +8,13 @@ three-valued: silence never becomes an answer.
 from functools import lru_cache
 from typing import NamedTuple
 
-from vmwarden.model.evidence import Evidence, Proof, Subject, Value
+from vmwarden.model.evidence import Proof, Subject, Value
 from vmwarden.model.fact import Fact, Standing
 from vmwarden.model.moment import Moment
 from vmwarden.model.policy import Place, PlaceEntry
 from vmwarden.model.verdict import Answer, Finding, Verdict
 from vmwarden.rules import facts, postal, reasons
+from vmwarden.rules.facts import BySubject
 from vmwarden.rules.ladders import cached_milliseconds
 
 FENCE = "place"
@@ -35,8 +36,8 @@ _COUNTRY, _POSTAL_CODE = Subject.COUNTRY, Subject.POSTAL_CODE
 _Holds = int | Answer
 
 
-def judge(clause: Place, evidence: tuple[Evidence, ...], *, now: Moment, utc_ms: int | None) -> Verdict:
-    """The verdict on place.  evidence: everything, derived claims included.
+def judge(clause: Place, evidence: BySubject, *, now: Moment, utc_ms: int | None) -> Verdict:
+    """The verdict on place.  evidence: facts.by_subject of everything, derived claims included.
 
     An entry denies if a field denies, else is unknown if a field is unknown.  The fence allows if an
     entry allows, denies if every entry denies, else is unknown.
@@ -74,9 +75,7 @@ class _Weighed(NamedTuple):
 class _Case:
     """One judgement: the facts that its entries share, each established once, and all findings."""
 
-    def __init__(
-        self, clause: Place, evidence: tuple[Evidence, ...], now: Moment, utc_ms: int | None
-    ) -> None:
+    def __init__(self, clause: Place, evidence: BySubject, now: Moment, utc_ms: int | None) -> None:
         within = clause.issued_within
         self._agree = clause.agree
         self._terms = facts.Terms(
@@ -87,7 +86,7 @@ class _Case:
             issued_within_ms=None if within is None else cached_milliseconds(within),
             agree=clause.agree,
         )
-        self._evidence = facts.by_subject(evidence)
+        self._evidence = evidence
         self._weighed: dict[tuple[Subject, str], _Weighed] = {}
         self.findings = reasons.refused_statements(self._evidence.get(Subject.STATEMENT, ()))
 
