@@ -10,14 +10,14 @@ from typing import TypeGuard
 import vmwarden
 from vmwarden.model.evidence import Subject
 from vmwarden.rules import reasons
-from vmwarden.rules.fences import host
+from vmwarden.rules.fences import host, hours
 
 SOURCE = Path(vmwarden.__file__).parent
 PAGE = Path(__file__).parents[3] / "docs" / "reference" / "findings.md"
 ROOMS = ("rules", "sources", "channels", "store", "cycle", "warden", "watcher")
 #: first words that only findings have; the journal's kinds begin with others
 FAMILIES = re.compile(
-    r"(evidence|statement|channel|ladder|breaker|fence|place|host|hours|time|time\.server)\.[a-z-]+"
+    r"(evidence|statement|channel|ladder|breaker|fence|place|host|time|time\.server)\.[a-z-]+"
 )
 FORM = re.compile(r"(<subject>|[a-z]+(-[a-z]+)*)(\.[a-z]+(-[a-z]+)*)+")
 MAKERS = {"_fail", "_finding", "_note", "_Refused", "Trouble"}
@@ -69,6 +69,8 @@ def in_source() -> set[str]:
             if isinstance(text, str) and name[0] != "_" and name.isupper()
         }
         found |= {f"<subject>.{kind}" for kind in kinds - {host.FENCE}}
+    # whole ids: "hours.services" and the like are fields of a policy
+    found |= {text for name, text in vars(hours).items() if name.isupper() and str(text).startswith("hours.")}
     return found - {subject.value for subject in Subject}
 
 
