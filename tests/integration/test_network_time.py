@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.nts_bed import Authority, Certificate, Chronyd, Client, Meddler
+from testbed.time_servers import Authority, Certificate, Chronyd, Client, Meddler
 from vmwarden.linux.clock import SystemClock
 from vmwarden.model.message import Carried
 from vmwarden.model.time_servers import TimeServer, TrustedTime

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.nts_bed import Authority
+from testbed.time_servers import Authority
 from vmwarden.linux.clock import SystemClock
 from vmwarden.linux.tls_session import TlsSession
 from vmwarden.model.message import Carried, Carry
@@ -264,6 +264,9 @@ def test_the_process_is_confined_and_its_end_is_told(authority: Authority) -> No
         fields = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
         assert (fields["Seccomp"], fields["NoNewPrivs"]) == ("2", "1")
         assert sorted(path.name for path in Path(f"/proc/{session.pid}/fd").iterdir()) == ["0", "1", "2"]
+        assert Path(f"/proc/{session.pid}/oom_score_adj").read_text() == "1000\n"
+        limits = Path(f"/proc/{session.pid}/limits").read_text()
+        assert [line.split()[3] for line in limits.splitlines() if line.startswith("Max cpu")] == ["5"]
         os.kill(session.pid, signal.SIGKILL)
         assert said(session) == [Failed("tls", "the process that does TLS has ended")]
         session.receive(b"too late")

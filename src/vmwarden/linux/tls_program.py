@@ -39,10 +39,7 @@ def main() -> None:
 
 
 def _serve() -> None:
-    os.nice(_NICER)
-    for limit, most in ((resource.RLIMIT_AS, _ADDRESS_SPACE), (resource.RLIMIT_CPU, _CPU_S)):
-        resource.setrlimit(limit, (most, most))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _be_modest()
     name, authorities = "", []
     while (message := _hear())[:1] != BEGIN:
         if message[:1] == NAME:
@@ -64,6 +61,22 @@ def _serve() -> None:
             proven = _proven(client)
         while proven and (data := client.read()):
             _tell(PLAIN, data)
+
+
+def _be_modest() -> None:
+    """The first to go when memory is short, and behind the warden when the processor is.
+
+    Where the unit does not allow one of these it is left out: the parent bounds time and bytes anyway.
+    """
+    try:
+        os.nice(_NICER)
+        with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
+            file.write("1000")
+        for limit, most in ((resource.RLIMIT_AS, _ADDRESS_SPACE), (resource.RLIMIT_CPU, _CPU_S)):
+            resource.setrlimit(limit, (most, most))
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    except OSError:
+        pass
 
 
 def _proven(client: Client) -> bool:

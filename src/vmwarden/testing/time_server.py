@@ -27,10 +27,11 @@ _FOR_EVER_MS = 2**52
 class SimulatedServer:
     """One server; change its fields at any time.
 
-    offset_ms: its clock minus the true one.  after_ms: how long an answer takes.  refuses: what TLS fails
-    with.  period_ms: of its certificate.  records: what it says instead of keys.  forgetful: it can read no
-    cookie.  kiss: the code of an authenticated kiss.  header: changes what it says of its clock.
-    change: what the network makes of an answer; None = it is lost.  handshakes, questions: counted.
+    offset_ms: its clock minus the true one.  after_ms: how long an answer takes.  dawdles: TLS begins and
+    never goes on.  refuses: what it fails with.  period_ms: of its certificate.  records: what it says
+    instead of keys.  forgetful: it can read no cookie.  kiss: the code of an authenticated kiss.
+    header: changes what it says of its clock.  change: what the network makes of an answer; None = it is
+    lost.  handshakes, questions: counted.
     """
 
     name: str
@@ -38,6 +39,7 @@ class SimulatedServer:
     offset_ms: int = 0
     after_ms: int = 1
     reachable: bool = True
+    dawdles: bool = False
     refuses: Failed | None = None
     period_ms: tuple[int, int] = (0, _FOR_EVER_MS)
     records: bytes | None = None
@@ -118,6 +120,8 @@ class SimulatedTls:
 
     def receive(self, data: bytes) -> None:
         self._server.handshakes += 1
+        if self._server.dawdles:
+            return
         if self._server.refuses is not None:
             self._said.append(self._server.refuses)
             return

@@ -29,7 +29,7 @@ class World:
         self.network = SimulatedNetwork(*self.servers)
         self.paused_ms = 0
         self.floor_ms = 0
-        self.sent = 0
+        self.most_in_tls = 0
         self.time = NetworkTime(
             TrustedTime(servers=tuple(server.listed for server in self.servers)),
             period_ms=period_ms,
@@ -58,7 +58,7 @@ class World:
         raise AssertionError("it never sleeps")
 
     def _order(self, orders: tuple[object, ...], now: Moment) -> None:
-        self.sent += len(orders)
+        self.most_in_tls = max(self.most_in_tls, len(self.time.descriptors()))
         self.network.order(orders, now, true_ms=self.true_ms)  # type: ignore[arg-type]
 
     def ids(self) -> dict[str, str]:
@@ -241,6 +241,42 @@ def test_a_server_that_forgot_its_keys_is_asked_for_new_ones() -> None:
     world.run(2 * PERIOD_MS)
     assert world.ids() == {"": "time.agreed"}
     assert world.servers[0].handshakes == 2
+
+
+def test_keys_that_worked_are_renewed_at_once() -> None:
+    world = World()
+    world.run(1_000)
+    world.servers[0].cookies.clear()
+    for expected in ({"": "time.agreed", "s0.test": "time.server.nak"}, {"": "time.agreed"}):
+        world.time.ask(world.clock.now())
+        world.run(3_000)
+        assert world.ids() == expected
+
+
+def test_a_vote_counts_the_stamps_of_its_own_round() -> None:
+    world = World()
+    world.run(1_000)
+    before = world.time.anchor
+    for server in world.servers[1:]:
+        server.change = lambda data: None
+    world.run(PERIOD_MS)
+    assert world.ids()[""] == "time.no-quorum"
+    assert world.time.anchor is before
+
+
+def test_servers_that_dawdle_in_tls_do_not_keep_the_others_out() -> None:
+    world = World(9)
+    for server in world.servers[:4]:
+        server.dawdles = True
+    world.run(100)
+    assert world.time.anchor is not None
+    assert world.most_in_tls == 5
+    world.run(9_900)
+    assert world.ids() == {"": "time.agreed"} | {s.name: "time.server.slow" for s in world.servers[:4]}
+    world = World(9)
+    world.run(100)
+    assert world.most_in_tls <= 5
+    assert world.ids() == {"": "time.agreed"}
 
 
 def test_a_server_that_answers_nak_for_ever_is_asked_more_and_more_rarely() -> None:

@@ -28,7 +28,7 @@ from vmwarden.warden.network_time import NetworkTime
 from vmwarden.watcher.relay import Relay
 
 #: where tools/packages.sh unpacks the package; an installed one would be the machine's own clock's
-UNPACKED = Path(__file__).parents[2] / ".cache" / "unpacked" / "chrony"
+UNPACKED = Path(__file__).parents[1] / ".cache" / "unpacked" / "chrony"
 _DAY = datetime.timedelta(days=1)
 #: a loaded machine starts chronyd in tens of milliseconds
 _START_S = 10.0
