@@ -12,6 +12,7 @@ from msgspec import Meta
 
 from vmwarden.model.hours import DATES, LIST, Dates, Extra, Interval, IntervalName, ZoneName
 from vmwarden.model.posture import Posture
+from vmwarden.model.time_servers import TrustedTime
 from vmwarden.model.wire import Wire
 
 FORMAT = "vmwarden.policy/1"
@@ -225,9 +226,13 @@ class Facility(Wire, frozen=True, kw_only=True):
 
 
 class Trust(Wire, frozen=True, kw_only=True):
-    """Whose word counts, and the owner's table of facilities (a file name until signing inlines it)."""
+    """Whose word counts, and the owner's table of facilities (a file name until signing inlines it).
+
+    time: whose word counts about the time.
+    """
 
     hosts: tuple[TrustedHost, ...] = ()
+    time: TrustedTime | None = None
     facilities: tuple[Facility, ...] = ()
 
 

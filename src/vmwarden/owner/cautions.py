@@ -2,10 +2,12 @@
 """What a policy may say and its author should think about twice."""
 
 from collections.abc import Iterator
+from ipaddress import ip_address, ip_network
 
-from vmwarden.model.policy import Place, Policy, WrongRung
+from vmwarden.model.policy import Place, Policy, Reach, WrongRung
 from vmwarden.model.posture import Posture
-from vmwarden.rules import duration
+from vmwarden.model.time_servers import TrustedTime
+from vmwarden.rules import duration, time_servers
 from vmwarden.rules.sound import Unsound
 
 
@@ -30,6 +32,25 @@ def cautions(policy: Policy) -> Iterator[Unsound]:
         yield from _ladder("place", policy.place.wrong or ())
     if policy.host is not None:
         yield from _ladder("host", policy.host.wrong or ())
+    if policy.trust.time is not None:
+        yield from _time(policy.trust.time, policy.reach)
+
+
+def _time(time: TrustedTime, reach: tuple[Reach, ...]) -> Iterator[Unsound]:
+    for need in time_servers.needs(time):
+        try:
+            address = ip_address(need.address)
+        except ValueError:
+            continue  # rules.sound says so
+        to, port = ip_network(address), f"tcp: {need.tcp}" if need.tcp is not None else f"udp: {need.udp}"
+        ways = [(one.to, one.tcp, one.udp) for one in reach]
+        if (str(to), need.tcp, need.udp) not in ways:
+            yield Unsound(
+                ("trust", "time", "servers", need.server),
+                f"{need.address} cannot be asked over {port.replace(':', '')} while the VM is closed",
+                f"add to reach: {{{port}, to: {to}, as: vmwarden}}",
+                (("reach",),),
+            )
 
 
 def _place(place: Place) -> Iterator[Unsound]:

@@ -9,7 +9,7 @@ import msgspec
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
 
-from vmwarden.model import owners, policy
+from vmwarden.model import owners, policy, time_servers
 from vmwarden.model.posture import Posture
 from vmwarden.owner.node import Node, Path, find
 from vmwarden.owner.schema import Schema
@@ -61,6 +61,10 @@ _FORMS: dict[str, tuple[str, str]] = {
         "a subdivision",
         "write its code of ISO 3166-2, like DE-BY",
     ),
+    _pattern(time_servers.HostName): ("a host's name", "write it as its certificate has it, in lower case"),
+    _pattern(time_servers.Address): ("an address", "a closed VM asks no DNS: write the address itself"),
+    _pattern(time_servers.Pin): ("a pin of a key", "write sha256: and the digest of its SPKI in base64"),
+    _pattern(time_servers.Authority): ("a certificate", "openssl x509 -outform DER | base64 -w0"),
     _pattern(policy.Reach.__annotations__["as_"]): ("a user of the VM", "write a user's name, like vmwarden"),
 }
 
@@ -102,16 +106,22 @@ def _explain(error: ValidationError, root: Node) -> Iterator[Mistake]:
             yield Mistake(path, f"{value} is too small", f"at least {limit}")
         case "maximum":
             yield Mistake(path, f"{value} is too large", f"at most {limit}")
+        case "minItems" if not value:
+            yield Mistake(path, "the list is empty", f"name at least {'one' if limit == 1 else limit}")
         case "minItems":
-            yield Mistake(path, "the list is empty", "name at least one")
+            yield Mistake(path, f"the list has {_count(len(value))}", f"name at least {limit}")
         case "maxItems":
-            yield Mistake(path, f"the list has {len(value)} entries", f"at most {limit}")
+            yield Mistake(path, f"the list has {_count(len(value))}", f"at most {limit}")
         case "minLength":
             yield Mistake(path, "the text is empty", "write something, or leave the field out")
         case "maxLength":
             yield Mistake(path, f"the text has {len(value)} characters", f"at most {limit}")
         case _:
             yield Mistake(path, error.message, "")
+
+
+def _count(entries: int) -> str:
+    return "one entry" if entries == 1 else f"{entries} entries"
 
 
 def _unknown_fields(path: Path, value: dict[str, object], known: list[str]) -> Iterator[Mistake]:

@@ -249,6 +249,11 @@ def _trust(trust: Trust) -> Iterator[str]:
         yield from (f"  {host.name}  {_fingerprint(host.key)}" for host in trust.hosts)
     else:
         yield "No host's statements count"
+    if trust.time is not None:
+        yield "Servers whose time counts, where more than half agree"
+        for server in trust.time.servers:
+            by = "one of its own keys" if server.keys else "an authority of the policy"
+            yield f"  {server.name}  {server.address}  known by {by}"
     if trust.facilities:
         yield f"Facilities: {_count(len(trust.facilities), 'row')}"
         for row in trust.facilities:

@@ -31,7 +31,7 @@ from vmwarden.model.policy import (
     WrongRung,
 )
 from vmwarden.model.posture import BUILT, Posture
-from vmwarden.rules import duration, instant, postal, sshkey
+from vmwarden.rules import duration, instant, postal, sshkey, time_servers
 from vmwarden.rules.calendar import flaws
 
 Path = tuple[str | int, ...]
@@ -311,12 +311,12 @@ def _hours(hours: Hours, trust: Trust) -> Iterator[Unsound]:
         if not service.in_ and not service.out:
             yield Unsound(path, "names no flow", "list flows under in or out")
     yield from _claimed_twice(hours)
-    if hours.time == "trusted" and not trust.hosts:
+    if hours.time == "trusted" and not trust.hosts and trust.time is None:
         yield Unsound(
             ("hours", "time"),
             "trusted time is wanted and nobody is trusted with it: this VM never opens",
-            "add the key of a host to trust.hosts, or write time: local",
-            (("trust", "hosts"),),
+            "list servers under trust.time, or hosts under trust.hosts, or write time: local",
+            (("trust", "hosts"), ("trust", "time")),
         )
     yield from _recheck("hours", hours.recheck)
     yield from _ladders("hours", None, hours.unknown)
@@ -381,6 +381,9 @@ def _claimed_twice(hours: Hours) -> Iterator[Unsound]:
 
 def _trust(trust: Trust) -> Iterator[Unsound]:
     yield from _twice("trust.hosts", "name", tuple(host.name for host in trust.hosts))
+    if trust.time is not None:
+        for flaw in time_servers.flaws(trust.time):
+            yield Unsound(("trust", "time", *flaw.path), flaw.message, flaw.mend)
     seen: dict[bytes, str] = {}
     for index, host in enumerate(trust.hosts):
         path: Path = ("trust", "hosts", index, "key")
