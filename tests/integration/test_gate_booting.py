@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.gate_policy import PROBER_UID, gate_policy, uids
+from tests.integration.gate_segments import UPLINK
 from vmwarden.linux import nft
 from vmwarden.rules import netdev_ruleset
 from vmwarden.rules.flat import flat
@@ -24,19 +25,6 @@ pytestmark = pytest.mark.root
 WITHIN_S = 0.4
 METADATA, WIRE_SERVER = "169.254.169.254", "168.63.129.16"
 USERS = uids(["prober"])
-#: as controls.second_layer makes it for each uplink
-DEVICE = "".join(
-    f"""
-table netdev vmwarden {{
-	chain {way}_eth0 {{
-		type filter hook {hook} device eth0 priority -500; policy drop;
-		meta protocol @lease accept
-		goto judge_{way}
-	}}
-}}
-"""
-    for way, hook in (("in", "ingress"), ("out", "egress"))
-)
 
 
 @pytest.fixture
@@ -137,7 +125,7 @@ def test_whoever_takes_over_may_end_it_and_does_not_begin_it_again(cloud: Lan, t
 
 def test_the_second_layer_has_the_same_exemption(cloud: Lan, tmp_path: Path) -> None:
     boot(cloud, tmp_path, boot_file(gate_policy(), users=USERS))
-    nft.load(netdev_ruleset.table(gate_policy(), users=USERS) + DEVICE)
+    nft.load(netdev_ruleset.table(gate_policy(), users=USERS) + UPLINK)
     assert not asked(cloud, METADATA, 80)
     nft.load("add element netdev vmwarden booting { ip timeout 60s, ip6 timeout 60s }\n")
     assert asked(cloud, METADATA, 80)

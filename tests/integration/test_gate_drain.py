@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 import pytest
 
 from tests.integration import gate_probe as probe
-from tests.integration.gate_frames import Frame, mac, send
+from tests.integration.gate_frames import IPV4, Frame, mac, send
 from tests.integration.gate_policy import MANAGE_IN, MANAGE_OUT, PROBER_UID, REACH, uids
+from tests.integration.gate_segments import ACK, SYN, UPLINK, heard, internet_sum, segment
 from tests.integration.gate_ways import GUEST, scenes
-from tests.integration.test_gate_resets import ACK, IPV4, SYN, heard, segment
 from tests.unit.rules.test_rules_ruleset import draining
 from vmwarden.linux import nft
 from vmwarden.rules import netdev_ruleset
@@ -45,19 +45,6 @@ table inet vmwarden_alive {
         for suffix, hook in (("in", "prerouting"), ("out", "output"), ("forward", "forward"))
     )
     + "}\n"
-)
-#: as controls.second_layer makes it for each uplink
-DEVICE = "".join(
-    f"""
-table netdev vmwarden {{
-	chain {way}_eth0 {{
-		type filter hook {hook} device eth0 priority -500; policy drop;
-		meta protocol @lease accept
-		goto judge_{way}
-	}}
-}}
-"""
-    for way, hook in (("in", "ingress"), ("out", "egress"))
 )
 LEASED = "ip timeout {0}, ip6 timeout {0}, 0x8100 timeout {0}, 0x88a8 timeout {0}"
 
@@ -137,7 +124,7 @@ def stage(network: Lan, request: pytest.FixtureRequest) -> Iterator[Stage]:
         users = uids(["prober"])
         nft.load(closed(draining(), users=users) + PERMIT)
         if request.param:
-            nft.load(netdev_ruleset.table(draining(), users=users) + DEVICE)
+            nft.load(netdev_ruleset.table(draining(), users=users) + UPLINK)
         made.lease("lease")
         yield made
         made.end()
@@ -259,10 +246,7 @@ def test_flags_behind_the_end_of_a_first_fragment_begin_nothing(stage: Stage) ->
 def _fragment(header: bytes, body: bytes, offset: int, *, more: bool) -> bytes:
     where = (0x2000 if more else 0) | offset // 8
     made = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(body), 77, where, 64, 6, 0) + header[12:20]
-    total = sum(struct.unpack("!10H", made))
-    while total >> 16:
-        total = (total & 0xFFFF) + (total >> 16)
-    return made[:10] + struct.pack("!H", ~total & 0xFFFF) + made[12:] + body
+    return made[:10] + struct.pack("!H", internet_sum(made)) + made[12:] + body
 
 
 def test_a_new_flow_at_the_link_is_refused_by_the_second_layer(network: Lan) -> None:
@@ -271,7 +255,7 @@ def test_a_new_flow_at_the_link_is_refused_by_the_second_layer(network: Lan) -> 
     scene.built(network)
     with network.vm.entered():
         nft.load(closed(draining(), users=uids(["prober"])) + PERMIT)
-        nft.load(netdev_ruleset.table(draining(), users=uids(["prober"])) + DEVICE)
+        nft.load(netdev_ruleset.table(draining(), users=uids(["prober"])) + UPLINK)
         stage = Stage(network, both=True)
         ethernet = mac(network.behind) + mac(network.peer) + IPV4.to_bytes(2)
 

@@ -5,19 +5,18 @@ Through the first layer, and through both.  behind is a container that this VM r
 """
 
 import errno
-import select
 import socket
-import struct
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
-from tests.integration.gate_frames import Frame, mac, send
+from tests.integration.gate_frames import IPV4, Frame, mac, send
 from tests.integration.gate_policy import gate_policy, uids
+from tests.integration.gate_segments import ACK, PSH, RST, bare, heard, raw, segment
 from tests.integration.gate_ways import GUEST, scenes, stands_in
 from vmwarden.controls.gate import NftGate
 from vmwarden.controls.second_layer import SecondLayer
@@ -32,8 +31,6 @@ WITHIN_S = 1.0
 SILENT_S = 0.4
 BEHIND6 = "fd98::2"
 FORWARDED, PUBLISHED, OWN = 9010, 9011, 9012
-IPV4, IPV6 = 0x0800, 0x86DD
-FIN, SYN, RST, PSH, ACK = 1, 2, 4, 8, 16
 TOKEN = b"secret-of-this-vm"
 
 
@@ -109,41 +106,6 @@ def stage(network: Lan, request: pytest.FixtureRequest) -> Iterator[Stage]:
         yield made
         made.end()
         gate.remove()
-
-
-@contextmanager
-def heard(where: Namespace, device: str = "eth0") -> Iterator[Callable[[], list[bytes]]]:
-    """What comes in there as IP from TCP, whole frames: all of them so far."""
-    with where.entered():
-        ear = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
-        ear.setsockopt(263, 23, 1)  # SOL_PACKET, PACKET_IGNORE_OUTGOING
-        ear.bind((device, 3))
-    ear.setblocking(False)
-    frames: list[bytes] = []
-
-    def now() -> list[bytes]:
-        while select.select([ear], [], [], 0.05)[0]:
-            data = ear.recv(65536)
-            kind = int.from_bytes(data[12:14])
-            tcp = data[23] == 6 if kind == IPV4 else kind == IPV6 and data[20] == 6
-            if tcp:
-                frames.append(data)
-        return frames
-
-    with ear:
-        yield now
-
-
-def flags(frame: bytes) -> int:
-    return frame[14 + (20 if int.from_bytes(frame[12:14]) == IPV4 else 40) + 13]
-
-
-def bare(frame: bytes) -> bool:
-    """A reset that can carry nothing: 20 bytes of TCP, or 32 with time stamps."""
-    header = 14 + (20 if int.from_bytes(frame[12:14]) == IPV4 else 40)
-    length = (frame[header + 12] >> 4) * 4
-    # an Ethernet frame is never shorter than its packet, but may be padded: veth does not
-    return flags(frame) in (RST, RST | ACK) and length in (20, 32) and len(frame) == header + length
 
 
 def ended(end: socket.socket) -> bool:
@@ -277,36 +239,6 @@ def test_a_new_flow_is_not_answered(stage: Stage) -> None:
             caller.settimeout(SILENT_S)
             with pytest.raises(TimeoutError):
                 caller.connect((to, OWN))
-
-
-def segment(
-    source: str, target: str, ports: tuple[int, int], said: int, payload: bytes = b"", options: bytes = b""
-) -> bytes:
-    """An IPv4 packet of TCP, with its sums right."""
-    ends = socket.inet_aton(source) + socket.inet_aton(target)
-    length = 20 + len(options) + len(payload)
-    head = struct.pack("!HHIIBBHHH", *ports, 1000, 2000, (5 + len(options) // 4) << 4, said, 1024, 0, 0)
-    tcp = head + options + payload
-    total = _sum(ends + struct.pack("!HH", 6, length) + tcp)
-    tcp = tcp[:16] + struct.pack("!H", total) + tcp[18:]
-    ip = struct.pack("!BBHHHBBH", 0x45, 0, 20 + length, 0, 0x4000, 64, 6, 0) + ends
-    return ip[:10] + struct.pack("!H", _sum(ip)) + ip[12:] + tcp
-
-
-def _sum(data: bytes) -> int:
-    total: int = sum(struct.unpack(f"!{(len(data) + 1) // 2}H", data + b"\0" * (len(data) % 2)))
-    while total >> 16:
-        total = (total & 0xFFFF) + (total >> 16)
-    return ~total & 0xFFFF
-
-
-def raw(where: Namespace, packet: bytes, to: str) -> None:
-    """From a raw socket of that namespace; refused or not."""
-    with where.entered(), socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW) as sender:
-        try:
-            sender.sendto(packet, (to, 0))
-        except PermissionError:
-            return
 
 
 #: segments that somebody with CAP_NET_RAW would have out as a reset
