@@ -204,13 +204,18 @@ class Client:
         self._clock = SystemClock()
         self._late: list[tuple[float, Carried]] = []
         self._relay = Relay(self._told)
+        self.handshakes: list[str] = []
         self.time = NetworkTime(
             trusted,
             period_ms=20_000,
-            connect=TlsSession,
+            connect=self._connect,
             random=os.urandom,
             new_line=itertools.count(1).__next__,
         )
+
+    def _connect(self, *, name: str, authorities: tuple[bytes, ...]) -> TlsSession:
+        self.handshakes.append(name)
+        return TlsSession(name=name, authorities=authorities)
 
     def _told(self, carried: Carried) -> None:
         now = time.monotonic()

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from vmwarden.errors import Malformed
-from vmwarden.model.time_servers import TimeServer, TrustedTime
+from vmwarden.model.time_servers import NTP_PORT, TimeServer, TrustedTime
 from vmwarden.rules import duration
 
 Path = tuple[str | int, ...]
@@ -100,11 +100,28 @@ def period_ms(recheck_ms: int | None) -> int:
 
 def ntp_place(server: TimeServer) -> tuple[str, int]:
     """Address and port at which it gives the time; one address has one form."""
-    text = server.ntp_address or server.address
+    return _one_form(server.ntp_address or server.address), server.ntp_port
+
+
+def leads_there(server: TimeServer, *, name: str | None, port: int | None) -> bool:
+    """Whether key establishment sends its clients where the policy has it give the time.
+
+    name, port: as it says, None = nothing.  Its own name is where it is itself; other names nobody looks up.
+    """
+    address, listed = ntp_place(server)
+    if (port or NTP_PORT) != listed:
+        return False
+    if name is None:
+        return True
+    itself = server.ntp_address is None and name.rstrip(".").lower() == server.name
+    return itself or _one_form(name) == address
+
+
+def _one_form(text: str) -> str:
     try:
-        return str(ipaddress.ip_address(text)), server.ntp_port
+        return str(ipaddress.ip_address(text))
     except ValueError:
-        return text, server.ntp_port
+        return text
 
 
 def _address(path: Path, text: str | None) -> Iterator[Flaw]:

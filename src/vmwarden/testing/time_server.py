@@ -31,7 +31,7 @@ class SimulatedServer:
     never goes on.  refuses: what it fails with.  period_ms: of its certificate.  records: what it says
     instead of keys.  forgetful: it can read no cookie.  kiss: the code of an authenticated kiss.
     header: changes what it says of its clock.  change: what the network makes of an answer; None = it is
-    lost.  handshakes, questions: counted.
+    lost.  handshakes, questions, naks: counted.
     """
 
     name: str
@@ -50,6 +50,7 @@ class SimulatedServer:
     spki: bytes = field(default_factory=lambda: os.urandom(91))
     handshakes: int = 0
     questions: int = 0
+    naks: int = 0
     cookies: dict[bytes, tuple[bytes, bytes]] = field(default_factory=dict)
 
     @property
@@ -82,6 +83,7 @@ class SimulatedServer:
         unique = nts.field(nts.UNIQUE_IDENTIFIER, found[nts.UNIQUE_IDENTIFIER])
         keys = None if self.forgetful else self.cookies.pop(found[nts.COOKIE], None)
         if keys is None or not _authentic(data, parts, keys[0]):
+            self.naks += 1
             return nts.pack(header._replace(stratum=0, reference_id=nts.NAK.encode())) + unique
         if self.kiss:
             header = header._replace(stratum=0, reference_id=self.kiss.encode())

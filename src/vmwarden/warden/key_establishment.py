@@ -11,6 +11,7 @@ from vmwarden.model.time_servers import NTP_PORT, TimeServer
 from vmwarden.ports.tls import Connect, Failed, Plain, Proven, Send, Tls
 from vmwarden.rules import certificate, nts_ke
 from vmwarden.rules.certificate import Period
+from vmwarden.rules.time_servers import leads_there
 
 #: until the stream stands: a SYN that was lost is sent again after 1 s and 3 s (RFC 6298)
 DIAL_MS = 4_000
@@ -155,20 +156,12 @@ class KeyEstablishment:
             return
         if answer is None:
             return
-        where = answer.server
-        if where is not None and where not in self._places():
+        if not leads_there(self._server, name=answer.server, port=answer.port):
+            where = f"{answer.server or self._server.address}, port {answer.port or NTP_PORT}"
             self._fail("time.server.elsewhere", f"it sends us to {where}")
-        elif (answer.port or NTP_PORT) != self._server.ntp_port:
-            self._fail("time.server.elsewhere", f"it sends us to port {answer.port or NTP_PORT}")
         else:
             period = Period(self._proven.not_before_ms, self._proven.not_after_ms)
             self.outcome = Keys(*self._proven.keys, cookies=answer.cookies, period=period)
-
-    def _places(self) -> tuple[str, ...]:
-        """Under which names the place where the policy has it give the time may go."""
-        if self._server.ntp_address is not None:
-            return (self._server.ntp_address,)
-        return self._server.name, f"{self._server.name}.", self._server.address
 
     def _fail(self, finding: str, found: str) -> None:
         self.outcome = Trouble(finding, found)

@@ -60,7 +60,7 @@ class NetworkTime:
         self._bounds: dict[str, tuple[Bound, int]] = {}
         self._vote: Vote | None = None
         self._before: TimeAnchor | None = None
-        self._asking = False
+        self._asking = self._agreed = False
         self._began_ms: int | None = None
         self._next_ms = 0
         self._again_ms = AGAIN_MS
@@ -164,7 +164,8 @@ class NetworkTime:
         if self._vote is None or self.anchor is None:
             found = f"{quorum(listed)} of {listed} have to agree, and they do not"
             return (_finding("time.no-quorum", Answer.UNKNOWN, found),)
-        agreed = _finding("time.agreed", Answer.ALLOW, f"{len(self._vote.agreeing)} of {listed} servers")
+        found = f"{quorum(listed)} of {listed} servers, or more"
+        agreed = _finding("time.agreed", Answer.ALLOW, found)
         if self.anchor.utc_ms + STAMP_SLACK_MS < floor_ms:
             found = "the servers agree on a time that has passed long ago by an earlier stamp"
             return (agreed, _finding("time.below-floor", Answer.UNKNOWN, found))
@@ -180,14 +181,16 @@ class NetworkTime:
 
     def _of_servers(self) -> tuple[Finding, ...]:
         outvoted = self._vote.outvoted if self._vote is not None else ()
-        found = []
+        # what goes with a change of the whole is told with it
+        at_once = self._vote is None or not self._agreed
+        self._agreed = self._vote is not None
         for server in self._servers:
-            name = server.server.name
-            if name in outvoted:
-                found.append(_finding("time.server.outvoted", Answer.ALLOW, "says another time", name))
-            elif server.trouble is not None:
-                found.append(_finding(server.trouble.id, Answer.ALLOW, server.trouble.found, name))
-        return tuple(found)
+            server.end_round(outvoted=server.server.name in outvoted, at_once=at_once)
+        return tuple(
+            _finding(server.told.id, Answer.ALLOW, server.told.found, server.server.name)
+            for server in self._servers
+            if server.told is not None
+        )
 
 
 def _finding(finding_id: str, answer: Answer, found: str, server: str = "") -> Finding:

@@ -26,8 +26,13 @@ KISS_MS, KISS_AT_MOST_MS = 64_000, 1_024_000
 #: an answer that is not there after twice the round trip, and at least so long, will not come: what comes
 #: between is told from silence, and does not count
 SILENCE_MS = 1_000
+#: rounds for which something has to be the same before it is told: a server that comes and goes would write
+#: a record a round
+STEADY_ROUNDS = 3
 #: a clock that says itself to be this far off is none (RFC 5905 appendix A.1.1, MAXDIST)
 ROOT_DISTANCE_MS = 1_000
+
+OUTVOTED = Trouble("time.server.outvoted", "says another time")
 
 
 class _Question(NamedTuple):
@@ -56,6 +61,8 @@ class ServerTalk:
         self.bound: Bound | None = None
         #: what was last wrong with it; None = nothing
         self.trouble: Trouble | None = None
+        #: the same, once it lasts
+        self.told: Trouble | None = None
         self.establishment: KeyEstablishment | None = None
         self._authorities = authorities
         self._round_trip_ms = round_trip_ms
@@ -74,6 +81,8 @@ class ServerTalk:
         self._question: _Question | None = None
         self._noise: Trouble | None = None
         self._nak = False
+        self._seen: Trouble | None = None
+        self._rounds = 0
 
     @property
     def busy(self) -> bool:
@@ -98,6 +107,14 @@ class ServerTalk:
         """A stamp is wanted."""
         self.bound = None
         self._wanted = now.boot_ms >= self._kissed_until_ms
+
+    def end_round(self, *, outvoted: bool, at_once: bool) -> None:
+        """outvoted: the others say another time.  at_once: tell what is wrong now, however long it is so."""
+        seen = OUTVOTED if outvoted else self.trouble
+        self._rounds = self._rounds + 1 if seen == self._seen else 1
+        self._seen = seen
+        if at_once or self._rounds >= STEADY_ROUNDS:
+            self.told = seen
 
     def hear(self, carried: Carried, now: Moment, *, at_least_ms: int) -> tuple[ToWatcher, ...]:
         """What came on a line; lines of others are ignored.  What is to be sent.

@@ -208,8 +208,9 @@ def test_a_kiss_is_kept_to_and_forgotten() -> None:
     world.run(2 * PERIOD_MS)
     assert world.servers[0].questions == asked
     world.servers[0].kiss = ""
-    world.run(3 * PERIOD_MS)
+    world.run(6 * PERIOD_MS)
     assert world.ids() == {"": "time.agreed"}
+    assert world.servers[0].questions > asked
 
 
 def test_a_kiss_that_nobody_signed_is_none() -> None:
@@ -247,10 +248,11 @@ def test_keys_that_worked_are_renewed_at_once() -> None:
     world = World()
     world.run(1_000)
     world.servers[0].cookies.clear()
-    for expected in ({"": "time.agreed", "s0.test": "time.server.nak"}, {"": "time.agreed"}):
+    for handshakes, refused in ((1, 1), (2, 1)):
         world.time.ask(world.clock.now())
         world.run(3_000)
-        assert world.ids() == expected
+        assert world.servers[0].handshakes == handshakes
+        assert world.servers[0].naks == refused
 
 
 def test_a_vote_counts_the_stamps_of_its_own_round() -> None:
@@ -334,8 +336,23 @@ def test_a_certificate_that_runs_out_takes_the_vote_with_it() -> None:
     world.servers[0].period_ms = (0, world.true_ms + PERIOD_MS + 5_000)
     world.run(PERIOD_MS)
     assert world.ids() == {"": "time.agreed"}
-    world.run(2 * PERIOD_MS)
+    world.run(PERIOD_MS)
+    assert world.ids() == {"": "time.agreed"}
+    world.run(2 * PERIOD_MS + 1_000)
     assert world.ids() == {"": "time.agreed", "s0.test": "time.server.expired"}
+
+
+def test_a_server_that_comes_and_goes_is_not_told_of_each_time() -> None:
+    world = World()
+    told = []
+    for turn in range(20):
+        world.servers[0].change = (lambda data: None) if turn % 2 else (lambda data: data)
+        world.run(PERIOD_MS)
+        told.append(world.ids())
+    assert told == [{"": "time.agreed"}] * 20
+    world.servers[0].change = lambda data: None
+    world.run(3 * PERIOD_MS)
+    assert world.ids() == {"": "time.agreed", "s0.test": "time.server.silent"}
 
 
 def test_after_a_month_of_sleep_new_certificates_are_taken() -> None:
