@@ -12,8 +12,10 @@ import pytest
 
 from vmwarden.cli import main as command_line
 from vmwarden.model.hours import Extra, Interval
+from vmwarden.owner import desk
 
 FOLDER = Path(__file__).parent / "hours"
+EXAMPLES = Path(__file__).parents[2] / "examples"
 PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "hours.md").read_text()
 
 
@@ -47,8 +49,12 @@ def test_the_page_lists_the_fields() -> None:
     assert listed == [Interval.__struct_fields__, Extra.__struct_fields__]
 
 
-def test_the_page_s_example_has_no_mistake(tmp_path: Path) -> None:
-    example = re.search(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
-    assert example is not None
-    (tmp_path / "hours.yaml").write_text(example[1])
+def test_the_page_s_examples_have_no_mistake(tmp_path: Path) -> None:
+    clause, intervals = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
+    (tmp_path / "hours.yaml").write_text(intervals)
     assert command_line.main(["hours", "--intervals", str(tmp_path / "hours.yaml"), "--year", "2027"]) == 0
+    office = (EXAMPLES / "office-hours.yaml").read_text()
+    (tmp_path / "policy.yaml").write_text(office[: office.index("hours:")] + clause)
+    (tmp_path / "works.ics").write_bytes((EXAMPLES / "tables" / "works-holidays.ics").read_bytes())
+    report = desk.check(str(tmp_path / "policy.yaml"))
+    assert (report.errors, report.warnings) == ((), ())
