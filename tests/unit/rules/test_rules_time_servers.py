@@ -4,8 +4,9 @@ import base64
 import msgspec
 import pytest
 
+from vmwarden.model.policy import Reach
 from vmwarden.model.time_servers import TimeServer, TrustedTime
-from vmwarden.rules.time_servers import Need, flaws, needs, period_ms
+from vmwarden.rules.time_servers import flaws, leads_there, needs, period_ms, unreached
 
 PIN = "sha256:" + base64.b64encode(bytes(32)).decode()
 DER = base64.b64encode(b"0\x03\x02\x01\x00").decode()
@@ -87,14 +88,50 @@ def test_fewer_than_three_and_more_than_nine_are_refused(count: int) -> None:
 
 
 def test_what_has_to_be_reached_while_closed() -> None:
-    time = trusted(server(1, port=4461), server(2, ntp_address="192.0.2.77", ntp_port=1123))
-    assert needs(time)[:4] == (
-        Need(0, "192.0.2.1", tcp=4461),
-        Need(0, "192.0.2.1", udp=123),
-        Need(1, "192.0.2.2", tcp=4460),
-        Need(1, "192.0.2.77", udp=1123),
+    time = trusted(
+        server(1, port=4461),
+        server(2, ntp_address="192.0.2.77", ntp_port=1123),
+        server(3, address="2001:db8:0::1"),
     )
-    assert len(needs(time)) == 6
+    wanted = (
+        Reach(to="192.0.2.1/32", as_="vmwarden", tcp=4461),
+        Reach(to="192.0.2.1/32", as_="vmwarden", udp=123),
+        Reach(to="192.0.2.2/32", as_="vmwarden", tcp=4460),
+        Reach(to="192.0.2.77/32", as_="vmwarden", udp=1123),
+        Reach(to="2001:db8::1/128", as_="vmwarden", tcp=4460),
+        Reach(to="2001:db8::1/128", as_="vmwarden", udp=123),
+    )
+    assert tuple(need for each in time.servers for need in needs(each)) == wanted
+    assert list(unreached(time, wanted)) == []
+    assert len(list(unreached(time, ()))) == 6
+    (flaw,) = unreached(time, wanted[:3] + wanted[4:])
+    assert flaw.path == ("servers", 1)
+    assert flaw.mend == "add to reach: {udp: 1123, to: 192.0.2.77/32, as: vmwarden}"
+
+
+@pytest.mark.parametrize(
+    ("fields", "name", "port", "there"),
+    [
+        ({}, None, None, True),
+        ({}, None, 123, True),
+        ({}, None, 4123, False),
+        ({"ntp_port": 4123}, None, 4123, True),
+        ({"ntp_port": 4123}, None, None, False),
+        ({}, "192.0.2.1", None, True),
+        ({}, "192.0.2.2", None, False),
+        ({}, "NTP1.example.net.", None, True),
+        ({}, "other.example.net", None, False),
+        ({"ntp_address": "192.0.2.7"}, "192.0.2.7", None, True),
+        ({"ntp_address": "192.0.2.7"}, None, None, True),
+        ({"ntp_address": "192.0.2.7"}, "ntp1.example.net", None, False),
+        ({"ntp_address": "192.0.2.7"}, "192.0.2.1", None, False),
+        ({"address": "2001:db8::1"}, "2001:0db8:0::1", None, True),
+    ],
+)
+def test_a_server_is_asked_where_the_policy_has_it_and_nowhere_else(
+    fields: dict[str, object], name: str | None, port: int | None, there: bool
+) -> None:
+    assert leads_there(server(1, **fields), name=name, port=port) is there
 
 
 def test_questions_come_three_times_while_a_stamp_counts() -> None:
