@@ -4,6 +4,7 @@
 import contextlib
 import fcntl
 import os
+import re
 import sys
 from collections.abc import Iterable
 from typing import NoReturn
@@ -13,6 +14,7 @@ from vmwarden.errors import ControlFailed
 #: names the open file in which the predecessor's word lies, and those that are handed over
 _VARIABLE = "VMWARDEN_HANDOVER"
 _SEPARATOR = ","
+_DESCRIPTOR = re.compile(r"[0-9]{1,9}")
 #: it can be read, and changed by nobody (memfd_create(2), fcntl(2))
 _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 
@@ -44,7 +46,7 @@ def inherited(limit: int) -> tuple[bytes, tuple[int, ...]]:
     limit: at most so many bytes.
     """
     numbers = os.environ.pop(_VARIABLE, "").split(_SEPARATOR)
-    if not all(number.isdecimal() for number in numbers):
+    if not all(_DESCRIPTOR.fullmatch(number) for number in numbers):
         return b"", ()
     memory, *left = (int(number) for number in numbers)
     try:

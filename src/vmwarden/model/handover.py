@@ -6,13 +6,14 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from vmwarden.model.wire import Wire
+from vmwarden.model.posture import Posture
+from vmwarden.model.wire import Count, Wire
 
 #: bound on the canonical bytes; a VM with 200 uplinks needs 60 kB
 HANDOVER_BYTES = 1 << 18
 
 #: of an open file of the process
-Descriptor = Annotated[int, Meta(ge=3)]
+Descriptor = Annotated[int, Meta(ge=3, le=2**31 - 1)]
 
 
 class SecondLayerHandover(Wire, frozen=True, kw_only=True):
@@ -49,6 +50,6 @@ class Handover(Wire, frozen=True, kw_only=True):
 
     format: Literal["vmwarden.handover/1"]
     boot_id: str
-    posture: str
-    lease_until_boot_ms: int = 0
+    posture: Posture
+    lease_until_boot_ms: Count = 0
     gate: GateHandover | None = None

@@ -2,6 +2,7 @@
 """What fuzzing found in readers of the kernel's words and of the environment: each ended the warden."""
 
 import errno
+import os
 import socket
 import struct
 from pathlib import Path
@@ -9,10 +10,12 @@ from pathlib import Path
 import pytest
 
 from tests.fuzz.kernel import AnsweredConnection, AnsweredLinks, AnsweringKernel, acknowledgement, message
-from vmwarden.errors import ControlFailed
-from vmwarden.linux import nft, notify, own_addresses
+from vmwarden.errors import ControlFailed, Malformed
+from vmwarden.linux import nft, notify, own_addresses, successor
 from vmwarden.linux.netlink import NetlinkRefused, Reply, attribute, name, name_bytes, verdict
 from vmwarden.linux.sockets_in_use import af_xdp
+from vmwarden.model.handover import GateHandover, Handover
+from vmwarden.model.posture import Posture
 from vmwarden.rules import canonical
 
 #: NFT_MSG_NEWCHAIN, NFT_MSG_NEWRULE of table inet vmwarden
@@ -106,3 +109,29 @@ def test_a_watchdog_period(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("WATCHDOG_PID", raising=False)
 
     assert notify.watchdog_s() == 10.0
+
+
+@pytest.mark.parametrize("named", ["", ",", "x", "3,", "-1", "٣", "9" * 30, "9" * 5000, "999999999,4"])
+def test_a_handover_that_is_none(named: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VMWARDEN_HANDOVER", named)
+
+    assert successor.inherited(1024) == (b"", ())
+    assert "VMWARDEN_HANDOVER" not in os.environ
+
+
+@pytest.mark.parametrize("changed", [("open", "melted"), ("65000", str(2**53)), ("1001", str(2**31))])
+def test_a_handover_of_another_version_is_refused(changed: tuple[str, str]) -> None:
+    gate = GateHandover(connection=1000, keeper=1001, fingerprint="f", rules="r", permit="p", form="m")
+    whole = canonical.encode(
+        Handover(
+            format="vmwarden.handover/1",
+            boot_id="boot-1",
+            posture=Posture.OPEN,
+            lease_until_boot_ms=65_000,
+            gate=gate,
+        )
+    )
+    old, new = (text.encode() for text in changed)
+
+    with pytest.raises(Malformed):
+        canonical.decode(whole.replace(old, new), Handover, limit=9999, what="x")
