@@ -60,7 +60,8 @@ class AnsweringKernel(Netlink):
     def __init__(self, answers: bytes, *, last: int = 0) -> None:
         """answers: messages; sequence number 0 stands for the one that is waited for, last messages before
         the end of a batch.  After an answer to a dump the kernel says that it is done."""
-        self._answers = answers
+        self._unasked = answers
+        self._answers = [(one, _kinds(one), one[16:17]) for one in _split(answers)]
         self._last = last
         self._queue: list[bytes] = []
         self.port = PORT
@@ -77,8 +78,8 @@ class AnsweringKernel(Netlink):
         wanted, family = _GIVES.get(kind), datagram[16]
         given = b"".join(
             one
-            for one in _split(self._answers)
-            if wanted is None or (wanted in _kinds(one) and family in (0, *one[16:17]))
+            for one, kinds, its in self._answers
+            if wanted is None or (wanted in kinds and family in (0, *its))
         )
         self._queue = [self._renumbered(given), self._renumbered(message(NLMSG_DONE, bytes(4)))]
 
@@ -89,8 +90,8 @@ class AnsweringKernel(Netlink):
 
     def heard(self) -> bytes:
         """Events come unasked, once."""
-        answers, self._answers = self._answers, b""
-        return answers
+        events, self._unasked = self._unasked, b""
+        return events
 
     def wait(self, seconds: float) -> None:
         return
