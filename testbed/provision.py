@@ -21,6 +21,8 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 #: Python of the guests (Debian 12)
 GUEST_PYTHON = "3.11"
 _LIMIT_S = 120.0
+#: install layers; more than one checkout may run machines from theirs
+_KEPT = 16
 
 #: a policy as a YAML text: a place fence in Germany, enforced, SSH from the host's side stays
 POLICY = """\
@@ -47,12 +49,13 @@ def install_layer() -> Path:
     """A layer with vmwarden as tools/install.sh installs it; made once for each state of the source."""
     out = cache_directory().parent / f"install-{_source_digest()}.squashfs"
     if out.exists():
+        out.touch()  # the ones used last are kept
         return out
     out.parent.mkdir(parents=True, exist_ok=True)
     with _scratch(out.parent) as tree:
         _run([REPOSITORY / "tools/install.sh", "--destdir", tree, "--python-version", GUEST_PYTHON])
         build_layer(tree, out)
-    for old in sorted(out.parent.glob("install-*.squashfs"), key=lambda path: path.stat().st_mtime)[:-4]:
+    for old in sorted(out.parent.glob("install-*.squashfs"), key=lambda path: path.stat().st_mtime)[:-_KEPT]:
         old.unlink(missing_ok=True)
     return out
 
