@@ -10,6 +10,9 @@ zoneinfo's local reading at one minute of each of the next 24 hours.  The baseli
 local reading at each of its minutes divided by 60: one reading an hour, which finds changes on full hours
 only.
 
+The fence is what a warden asks every 1.6 s, while the last answer is remembered: with no service that has
+hours of its own, and with 100 and 1,000 of them.
+
     python -m benchmarks --only hours --rounds 200
 """
 
@@ -19,11 +22,16 @@ from collections.abc import Callable
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
+import msgspec
+
 from benchmarks.figure import Figure, median_interval
 from vmwarden.linux.tzdata import Tzdata
+from vmwarden.model.clock_mark import ClockMark
 from vmwarden.model.hours import Extra, Interval, TimeRange
-from vmwarden.model.policy import Hours
+from vmwarden.model.moment import Moment
+from vmwarden.model.policy import FlowIn, Hours, TimedService
 from vmwarden.rules.calendar import days, opening
+from vmwarden.rules.fences import hours as fence
 
 DECISION_US = 100.0
 YEAR_MS = 50.0
@@ -31,6 +39,8 @@ BATCH = 20
 _SEED = 20261123
 _ZONE = "Europe/Berlin"
 _YEAR = 2026
+_TICK_MS = 1_600
+_SERVICES = (0, 100, 1000)
 #: a prime number of seconds, so that decisions fall on all times of day and all weekdays
 _STEP_S = 10_007
 
@@ -82,6 +92,36 @@ class _Decisions:
         return [datetime.fromtimestamp(second, self._zone) for second in range(self._first, self._last, 3600)]
 
 
+class _Fence:
+    """The verdicts of a warden, one after the other."""
+
+    def __init__(self, services: int) -> None:
+        night = TimeRange(start_time="22:00", end_time="04:00")
+        timed = tuple(
+            TimedService(
+                name=f"s{number}",
+                in_=(FlowIn(tcp=1 + number, from_="10.0.0.0/8"),),
+                open=(Interval(times=(night,), location=_ZONE),),
+            )
+            for number in range(services)
+        )
+        self._clause = msgspec.structs.replace(hours(), services=timed)
+        self._timetable = Tzdata().timetable(self._clause)
+        self._now = Moment(boot_ms=0, utc_ms=days.first_second(_YEAR) * 1000, boot_id="b")
+        self._mark: ClockMark | None = None
+
+    def judge(self) -> object:
+        """The next one."""
+        now = self._now = Moment(
+            boot_ms=self._now.boot_ms + _TICK_MS, utc_ms=self._now.utc_ms + _TICK_MS, boot_id="b"
+        )
+        judged = fence.judge(
+            self._clause, self._timetable, now=now, utc_ms=now.utc_ms, stamp=None, mark=self._mark
+        )
+        self._mark = judged.mark
+        return judged
+
+
 def run(rounds: int) -> list[Figure]:
     """A decision in microseconds and a year in milliseconds beside their budgets, and beside sampling."""
     calls = _Decisions()
@@ -91,6 +131,7 @@ def run(rounds: int) -> list[Figure]:
         raise RuntimeError(f"the benchmark's own year has {len(changes)} changes")
     decision, decision_ratio = _paired(calls.decide, calls.sample_a_day, rounds, batch=BATCH)
     year, year_ratio = _paired(calls.year, calls.sample_a_year, rounds, batch=1)
+    verdicts = [(count, _alone(_Fence(count).judge, rounds)) for count in _SERVICES]
     one, all_of_year = median_interval(decision), median_interval([took / 1000 for took in year])
     return [
         Figure(
@@ -116,6 +157,15 @@ def run(rounds: int) -> list[Figure]:
             detail=f"{all_of_year}, {rounds} rounds, {len(changes)} changes; "
             f"the least disturbed {min(year) / 1000:.2f}",
         ),
+        *(
+            Figure(
+                name=f"one verdict of hours, {count} services",
+                value=median_interval(took).median,
+                unit="us",
+                detail=f"{median_interval(took)}, {len(took)} rounds of {BATCH}; the most {max(took):.1f}",
+            )
+            for count, took in verdicts
+        ),
         Figure(
             name="a year of hours, beside sampling it hourly",
             value=median_interval(year_ratio).median,
@@ -140,6 +190,11 @@ def _paired(
         took_us.append(took["ours"])
         ratios.append(took["ours"] / took["baseline"])
     return took_us, ratios
+
+
+def _alone(what: Callable[[], object], rounds: int) -> list[float]:
+    _timed_us(what, BATCH)
+    return [_timed_us(what, BATCH) for _ in range(max(rounds, 2))]
 
 
 def _timed_us(what: Callable[[], object], batch: int) -> float:

@@ -83,14 +83,48 @@ def judge(
     stamp = stamp if stamp is not None and counts(stamp, now) else None
     if known_ms is not None:
         mark = clock_mark.advance(mark, now, known_ms, authenticated=stamp is not None)
-    clock: _Local | _Stamped
     if clause.time == "trusted":
         recheck_ms = cached_milliseconds(clause.recheck)
-        clock = _Stamped(now, known_ms, stamp, recheck_ms)
-    else:
-        clock = _Local(now, known_ms, mark, stamp)
-    judged = _judge(clause, timetable, clock)
-    return judged._replace(mark=clock.mark_after(timetable) or mark)
+        return _judge(clause, timetable, _Stamped(now, known_ms, stamp, recheck_ms))._replace(mark=mark)
+    offset_ms = None if known_ms is None else known_ms - now.boot_ms
+    for case in _cases:
+        if (
+            case.from_boot_ms <= now.boot_ms < case.until_boot_ms
+            and case.offset_ms == offset_ms
+            and case.clause is clause
+            and case.timetable is timetable
+            and case.mark is mark
+            and case.stamp is stamp
+        ):
+            return case.judged
+    clock = _Local(now, known_ms, mark, stamp)
+    judged = _judge(clause, timetable, clock)._replace(mark=clock.mark_after(timetable) or mark)
+    until = judged.changes_boot_ms if judged.changes_boot_ms is not None else _NEVER
+    _cases.insert(0, _Case(clause, timetable, mark, stamp, offset_ms, now.boot_ms, until, judged))
+    del _cases[_REMEMBERED:]
+    return judged
+
+
+class _Case(NamedTuple):
+    """By the same clock a calendar says the same until it changes.  From included, until not.
+
+    The last ones are remembered, because with a thousand services saying it anew takes a millisecond.
+    """
+
+    clause: Hours
+    timetable: Timetable
+    mark: ClockMark | None
+    stamp: TimeAnchor | None
+    offset_ms: int | None
+    from_boot_ms: int
+    until_boot_ms: int
+    judged: Judged
+
+
+#: two clocks, read one after the other, differ by a millisecond more or less
+_REMEMBERED = 3
+_NEVER = 2**63
+_cases: list[_Case] = []
 
 
 class _Look(NamedTuple):
@@ -197,10 +231,6 @@ class _Stamped:
         if not proven:
             return _Look(AWAITS_STAMP, _DENY, False, until_s, changes)
         return _Look(OPEN, _ALLOW, True, until_s, changes, proof_until)
-
-    def mark_after(self, timetable: Timetable) -> ClockMark | None:
-        """Stamps need no mark."""
-        return None
 
 
 _ALWAYS = _Look(OPEN, _ALLOW, True)
