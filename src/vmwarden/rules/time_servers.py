@@ -9,14 +9,11 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from vmwarden.errors import Malformed
-from vmwarden.model.policy import Reach
 from vmwarden.model.time_servers import NTP_PORT, TimeServer, TrustedTime
 from vmwarden.rules import duration
 
 Path = tuple[str | int, ...]
 
-#: the user that the watcher is
-USER = "vmwarden"
 #: what half of it is the uncertainty of: below 10 ms no honest network passes, beyond 2 s no slot is kept
 ROUND_TRIP_MS = (10, 2_000)
 #: questions within the time for which a stamp counts, so that one lost answer closes nothing
@@ -32,6 +29,15 @@ class Flaw(NamedTuple):
     path: Path
     message: str
     mend: str = ""
+
+
+class Need(NamedTuple):
+    """A way that a time server has to be reached by while the VM is closed: an entry of policy.reach."""
+
+    server: int
+    address: str
+    tcp: int | None = None
+    udp: int | None = None
 
 
 def flaws(time: TrustedTime) -> Iterator[Flaw]:
@@ -78,26 +84,13 @@ def flaws(time: TrustedTime) -> Iterator[Flaw]:
         )
 
 
-def needs(server: TimeServer) -> tuple[Reach, Reach]:
-    """What of policy.reach it takes to hear of it while the VM is closed: for its keys, and for the time."""
-    address, _ = ntp_place(server)
-    return (
-        Reach(to=_literal(_one_form(server.address)), as_=USER, tcp=server.port),
-        Reach(to=_literal(address), as_=USER, udp=server.ntp_port),
-    )
-
-
-def unreached(time: TrustedTime, reach: tuple[Reach, ...]) -> Iterator[Flaw]:
-    """A caution for each server that a closed VM cannot ask: it would stay closed for want of the time."""
+def needs(time: TrustedTime) -> tuple[Need, ...]:
+    """Two for each server, in order: its key establishment, and its NTP."""
+    found = []
     for index, server in enumerate(time.servers):
-        for need in needs(server):
-            if need not in reach:
-                port = f"tcp: {need.tcp}" if need.tcp is not None else f"udp: {need.udp}"
-                yield Flaw(
-                    ("servers", index),
-                    f"{server.name} cannot be reached while the VM is closed",
-                    f"add to reach: {{{port}, to: {need.to}, as: {need.as_}}}",
-                )
+        found.append(Need(index, server.address, tcp=server.port))
+        found.append(Need(index, server.ntp_address or server.address, udp=server.ntp_port))
+    return tuple(found)
 
 
 def period_ms(recheck_ms: int | None) -> int:
@@ -122,10 +115,6 @@ def leads_there(server: TimeServer, *, name: str | None, port: int | None) -> bo
         return True
     itself = server.ntp_address is None and name.rstrip(".").lower() == server.name
     return itself or _one_form(name) == address
-
-
-def _literal(address: str) -> str:
-    return f"{address}/128" if ":" in address else f"{address}/32"
 
 
 def _one_form(text: str) -> str:
