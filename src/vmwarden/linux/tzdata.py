@@ -1,9 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The time zones of this machine: files of tzdata, and their version."""
 
-import difflib
 import re
-import zoneinfo
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -14,6 +12,8 @@ from vmwarden.rules.calendar import opening, timetable, tzif
 from vmwarden.rules.calendar.timetable import Timetable
 from vmwarden.rules.calendar.zone import UTC, Zone
 
+#: where zoneinfo looks (Python's Lib/sysconfig.py, TZPATH); importing it costs a warden 0.7 MB
+FOLDERS = ("/usr/share/zoneinfo", "/usr/lib/zoneinfo", "/usr/share/lib/zoneinfo", "/etc/zoneinfo")
 #: names of the tz database (theory.html, "Timezone identifiers")
 _NAME = re.compile(r"[A-Za-z0-9_+-]{1,32}(/[A-Za-z0-9_+-]{1,32}){0,2}")
 #: what this machine is set to, what nobody has set, and zones that count leap seconds
@@ -27,7 +27,7 @@ _TABLE_BYTES = 1 << 20
 class Tzdata:
     """folders: searched in their order, like zoneinfo does."""
 
-    def __init__(self, folders: Iterable[str | Path] = zoneinfo.TZPATH) -> None:
+    def __init__(self, folders: Iterable[str | Path] = FOLDERS) -> None:
         self._folders = tuple(Path(folder) for folder in folders)
 
     def version(self) -> str:
@@ -80,6 +80,9 @@ class Tzdata:
         return timetable.compile(hours, self.zones(opening.zones_of(hours)))
 
     def _unknown(self, name: str) -> Malformed:
+        import difflib
+        import zoneinfo
+
         known = zoneinfo.available_timezones()
         lower = {zone.lower(): zone for zone in known if not _NO_ZONES.fullmatch(zone)}
         near = difflib.get_close_matches(name.lower(), lower, n=1, cutoff=0.6)
