@@ -251,7 +251,7 @@ class SqliteJournal:
         try:
             with _Transaction(live.db):
                 return self._write_within(live, kind, body, now)
-        except sqlite3.Error as error:
+        except journal_file.FAILURES as error:
             raise journal_file.blame(self._paths.path, error) from error
 
     def _write_within(self, live: _Live, kind: str, body: dict[str, Any], now: Moment) -> Record:
@@ -295,7 +295,7 @@ class SqliteJournal:
             self._seal(live, now)
         except OSError:
             live.seal_at = later
-        except sqlite3.Error as error:
+        except journal_file.FAILURES as error:
             blamed = journal_file.blame(self._paths.path, error)
             if isinstance(blamed, Tampered):
                 raise blamed from error

@@ -18,6 +18,10 @@ class NoRoom(JournalFull):
     """Room may be what is missing: giving up the reserve may help, as against the other refusals."""
 
 
+#: What the module sqlite3 raises.  What a damaged file calls its own tables stands in SQLite's messages, and
+#: where that is no text the module fails to say what SQLite said.
+FAILURES = (sqlite3.Error, UnicodeDecodeError)
+
 SCHEMA = (
     "CREATE TABLE base (only_row INTEGER PRIMARY KEY CHECK (only_row = 1), bytes BLOB NOT NULL) STRICT",
     "CREATE TABLE record (seq INTEGER PRIMARY KEY, bytes BLOB NOT NULL, leaf BLOB NOT NULL) STRICT",
@@ -73,7 +77,7 @@ def connect(path: Path, *, pages: int) -> sqlite3.Connection:
         db.execute(f"PRAGMA wal_autocheckpoint={_WAL_PAGES}")
         db.execute(f"PRAGMA journal_size_limit={_WAL_PAGES * PAGE_BYTES}")
         db.execute(f"PRAGMA max_page_count={pages}")
-    except sqlite3.Error:
+    except FAILURES:
         db.close()
         raise
     return db
@@ -97,7 +101,10 @@ def connect_reader(path: Path) -> sqlite3.Connection:
             if not _nothing_beside(path, error):
                 raise
             db = _connect(path, "mode=ro&immutable=1")
-    except sqlite3.Error as error:
+        except FAILURES:
+            db.close()
+            raise
+    except FAILURES as error:
         raise blame(path, error) from error
     except OSError as error:
         raise FileAbsent(f"{path}: {error.strerror}") from error
@@ -158,7 +165,7 @@ def copy(db: sqlite3.Connection, target: Path) -> str:
             while piece := file.read(_PIECE):
                 whole.update(piece)
         unfinished.rename(target)
-    except (OSError, sqlite3.Error):
+    except (OSError, *FAILURES):
         unfinished.unlink(missing_ok=True)
         raise
     put_on_disk(target.parent)
@@ -229,8 +236,9 @@ def live_bytes(db: sqlite3.Connection) -> int:
     return (int(pages) - int(free)) * PAGE_BYTES
 
 
-def blame(path: Path, error: sqlite3.Error) -> JournalError:
-    """JournalFull where the machine refuses, Tampered where the file is not what we wrote."""
+def blame(path: Path, error: Exception) -> JournalError:
+    """JournalFull where the machine refuses, Tampered where the file is not what we wrote.  error: one of
+    FAILURES."""
     code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
     # A file that ends in the middle of a page is damage, not a failing disk.
     if code == sqlite3.SQLITE_IOERR_SHORT_READ:
@@ -260,7 +268,7 @@ def _connect(path: Path, options: str) -> sqlite3.Connection:
         db.execute("PRAGMA trusted_schema=OFF")
         db.execute("PRAGMA cell_size_check=ON")
         db.execute("PRAGMA mmap_size=0")
-    except sqlite3.Error:
+    except FAILURES:
         db.close()
         raise
     return db

@@ -72,10 +72,10 @@ def load(
         try:
             if journal_file.newest_checkpoint(db).note != loaded.newest.note:
                 raise Tampered(f"{path}: somebody else writes to the journal")
-        except (sqlite3.Error, Tampered):
+        except (*journal_file.FAILURES, Tampered):
             db.close()
             raise
-    except sqlite3.Error as error:
+    except journal_file.FAILURES as error:
         raise journal_file.blame(path, error) from error
     except OSError as error:
         raise journal_file.unwritable(path, error) from error
@@ -91,7 +91,7 @@ def _inspect(paths: JournalPaths, *, key: Ed25519PublicKey, vm: str) -> Loaded:
         raise JournalFull(str(error)) from error
     try:
         return _read(db, paths, key=key, vm=vm)
-    except sqlite3.Error as error:
+    except journal_file.FAILURES as error:
         raise journal_file.blame(path, error) from error
     finally:
         db.close()

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Read a journal: the open file beside its warden, sealed segments, exports."""
 
-import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,7 +49,7 @@ def read(path: Path) -> Contents:
             records=tuple(journal_file.records(db)),
             checkpoints=tuple(journal_file.checkpoints(db)),
         )
-    except sqlite3.Error as error:
+    except journal_file.FAILURES as error:
         blamed = journal_file.blame(path, error)
         if isinstance(blamed, JournalFull):
             raise FileUnavailable(f"{path}: cannot be read: {error}") from error

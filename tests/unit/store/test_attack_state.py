@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
 
-from vmwarden.errors import Malformed
+from vmwarden.errors import Malformed, Tampered
 from vmwarden.model.escalation import Escalation, Incident
 from vmwarden.model.installed import Change, Floors, Outcome, Pending, Slot, Unrecorded
 from vmwarden.rules import canonical, record
@@ -17,6 +17,7 @@ from vmwarden.rules.installation import judge
 from vmwarden.store import incidents, unrecorded
 from vmwarden.store.identity import identity_key
 from vmwarden.store.journal import open_journal
+from vmwarden.store.journal_reader import verify
 from vmwarden.store.layout import Layout
 from vmwarden.testing.owners import private_key
 from vmwarden.testing.state import NOW, VM, closed_rules, confirmed, on_trial, policy, trial
@@ -131,3 +132,18 @@ def test_an_incident_of_impossible_age_is_not_remembered(layout: Layout, number:
 
     assert found.escalation == Escalation()
     assert found.finding is not None and len(found.finding.found) < 1_000
+
+
+def test_a_journal_whose_tables_have_names_that_are_no_text(tmp_path: Path) -> None:
+    path = tmp_path / "journal.db"
+    journal, _ = open_journal(path, signer=private_key("identity"), vm=VM, now=NOW)
+    journal.close()
+    whole = path.read_bytes()
+    path.write_bytes(whole.replace(b"CHECK (only_row", b"CH\xb7\xbe\x92 (only_row"))
+
+    journal, findings = open_journal(path, signer=private_key("identity"), vm=VM, now=NOW)
+
+    assert [finding.id for finding in findings] == ["journal.corrupt"]
+    assert journal.append("event", {}, NOW).seq == 1
+    with pytest.raises(Tampered):
+        verify(path.with_name("journal.db.aside-1"))
