@@ -28,10 +28,11 @@ _TIMESPEC = struct.Struct("@ll")
 class Pings:
     """Runs from entering to the end of the ``with`` block.
 
-    answered_ns: when each answer came to the host's kernel, CLOCK_REALTIME.
+    asked: how many were sent.  answered_ns: when each answer came to the host's kernel, CLOCK_REALTIME.
     """
 
     def __init__(self, namespace: str) -> None:
+        self.asked = 0
         self.answered_ns: list[int] = []
         self._inside = Namespace(namespace)
         self._stop = threading.Event()
@@ -82,6 +83,7 @@ class Pings:
             packet = _HEADER.pack(_ECHO, 0, total ^ 0xFFFF, 0, number)
             with contextlib.suppress(OSError):  # nobody knows the guest's address yet
                 self._socket.sendto(packet, (guest, 0))
+                self.asked += 1
 
     def _hear(self) -> None:
         while not self._stop.is_set():

@@ -46,6 +46,7 @@ KINDS = frozenset(
         "gate.installed",
         "gate.removed",
         "gate.repaired",
+        "flows.ended",
         "gate.link-down",
         "gate.link-up",
         "watcher.connected",

@@ -15,6 +15,7 @@ from vmwarden.model.policy import Policy
 from vmwarden.model.posture import Posture
 from vmwarden.model.verdict import Finding
 from vmwarden.ports.clock import Clock
+from vmwarden.ports.flows import TURN_MS, Flows
 from vmwarden.ports.gate import Gate, Heard
 from vmwarden.rules import lease
 from vmwarden.warden.ledger import Ledger
@@ -22,6 +23,8 @@ from vmwarden.warden.ledger import Ledger
 #: The lease that a warden leaves to the program that takes its place: longer than T, because nobody renews it
 #: meanwhile (design.md, the gate, rule 10).
 HANDOVER_MS = 10_000
+#: for so long after the closing the other ends of flows are told; TCP tries again within this (RFC 6298)
+ENDING_MS = 5_000
 #: between computing a lease and the kernel holding it; the largest seen was 0.34 ms (reference of the gate)
 UNCERTAINTY_MS = 5
 
@@ -33,6 +36,7 @@ class Gatekeeper:
         self,
         gate: Gate,
         *,
+        flows: Flows,
         ledger: Ledger,
         clock: Clock,
         boot_rules: Callable[[], str],
@@ -40,6 +44,8 @@ class Gatekeeper:
     ) -> None:
         """boot_rules: the closed rules of the last good policy, for when there is none that can be read."""
         self._gate = gate
+        self._flows = flows
+        self._ending = False
         self._ledger = ledger
         self._clock = clock
         self._boot_rules = boot_rules
@@ -107,8 +113,10 @@ class Gatekeeper:
         if ms <= 0:
             self.close(decision.posture, now)
             return None
+        self._ending = False
+        fresh = lease.for_new_flows(decision.opening, ms, now=now, uncertainty_ms=UNCERTAINTY_MS)
         try:
-            self._gate.lease(ms, guarded=guarded)
+            self._gate.lease(ms, guarded=guarded, new_flows_ms=fresh if fresh < ms else None)
         except ControlFailed as error:
             # an answer that was lost may have been a yes: what may run has to be ended by the next closing
             self._until_boot_ms = now.boot_ms + ms
@@ -163,6 +171,40 @@ class Gatekeeper:
             # installing says whether the gate can be had at all
             self._say(f"the gate was not taken over: {error}")
         self._until_boot_ms = until_boot_ms
+
+    def end_flows(self, policy: Policy | None, now: Moment) -> None:
+        """Tell both ends of what the closed gate refuses; go on with go_on_ending."""
+        if policy is None:
+            return  # nobody knows which flows are to stay
+        try:
+            self._gate.end_flows(ENDING_MS)
+            self._flows.begin(policy)
+        except ControlFailed as error:
+            # they end by their own patience: nothing passes
+            self._ledger.record("posture.failed", {"what": "flows.ended", "why": str(error)}, now)
+            return
+        self._ending = True
+
+    @property
+    def ending(self) -> bool:
+        """Whether go_on_ending has more to do."""
+        return self._ending
+
+    def go_on_ending(self, now: Moment) -> None:
+        """A turn of it, of about TURN_MS."""
+        if not self._ending:
+            return
+        try:
+            progress = self._flows.go_on(TURN_MS)
+        except ControlFailed as error:
+            self._ending = False
+            self._ledger.record("posture.failed", {"what": "flows.ended", "why": str(error)}, now)
+            return
+        if progress.done:
+            self._ending = False
+            if progress.ended or progress.refused:
+                told = {"ended": progress.ended, "kept": progress.kept, "refused": progress.refused}
+                self._ledger.record("flows.ended", told, now)
 
     def around(self) -> tuple[Finding, ...]:
         """What carries packets around the gate now."""

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
+from vmwarden.controls.flows import OwnFlows
 from vmwarden.controls.gate import NftGate
 from vmwarden.controls.power import Power
 from vmwarden.controls.second_layer import SecondLayer
@@ -63,6 +64,7 @@ def serve(
             state=Memory(layout),
             clock=clock,
             gate=NftGate(second=SecondLayer(), around=WayAround()),
+            flows=OwnFlows(),
             journal=journal,
             services=Services(),
             power=Power(),

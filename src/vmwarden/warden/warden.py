@@ -24,6 +24,7 @@ from vmwarden.model.posture import Posture
 from vmwarden.model.statement import Audience
 from vmwarden.model.verdict import Answer, Finding
 from vmwarden.ports.clock import Clock
+from vmwarden.ports.flows import Flows
 from vmwarden.ports.gate import Gate
 from vmwarden.ports.journal import Journal
 from vmwarden.ports.power import Power
@@ -52,8 +53,8 @@ AGE_STEP_MS = 30_000
 #: before enrolment nobody can address this VM
 _NOBODY = Audience(vm="nobody", generation=1)
 _LEASED = (Posture.OPEN, Posture.GUARDED)
-#: postures in which a device is switched off that something leads around the gate
-_ENDS_LINKS = (Posture.QUARANTINED, Posture.SEALED, Posture.POWEROFF, Posture.ERASED)
+#: postures in which flows are ended, and a device is switched off that something leads around the gate by
+_ENDS = (Posture.QUARANTINED, Posture.SEALED, Posture.POWEROFF, Posture.ERASED)
 _TO_WARDEN = cast("type[ToWarden]", ToWarden)
 
 
@@ -66,6 +67,7 @@ class Warden:
         state: State,
         clock: Clock,
         gate: Gate,
+        flows: Flows,
         journal: Journal,
         services: Services,
         power: Power,
@@ -78,7 +80,9 @@ class Warden:
         self._state = state
         self._clock = clock
         self._ledger = Ledger(journal, say)
-        self._gate = Gatekeeper(gate, ledger=self._ledger, clock=clock, boot_rules=state.boot_rules, say=say)
+        self._gate = Gatekeeper(
+            gate, flows=flows, ledger=self._ledger, clock=clock, boot_rules=state.boot_rules, say=say
+        )
         self._services = services
         self._power = power
         self._nonce = nonce
@@ -361,6 +365,9 @@ class Warden:
         if not leased:
             if self._gate.leased:
                 self._gate.close(posture, now)
+            if posture in _ENDS and self._taken not in _ENDS:
+                self._gate.end_flows(self._guarded_policy(), now)
+            self._gate.go_on_ending(now)
             self._watch_ways(posture, now)
             self._tell(now)
             if posture is Posture.POWEROFF and self._taken is not Posture.POWEROFF:
@@ -395,7 +402,7 @@ class Warden:
         if posture is not Posture.OPEN:
             ways = self._gate.around()
             self._decision = msgspec.structs.replace(self._decision, findings=self._decision.findings + ways)
-        if posture in _ENDS_LINKS:
+        if posture in _ENDS:
             self._gate.cut_links(now)
         else:
             self._gate.mend_links(now)
@@ -518,6 +525,8 @@ class Warden:
 
     def tick_ms(self) -> int:
         """How long the loop may sleep: a third of the lease, so that one late renewal closes nothing."""
+        if self._gate.ending:
+            return 0
         policy = self._in_force.policy
         return milliseconds(policy.gate.lease) // 3 if policy is not None else 5_000
 

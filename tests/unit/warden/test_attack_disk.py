@@ -114,7 +114,7 @@ def test_a_renewal_without_an_answer_is_ended_when_the_verdict_turns() -> None:
     ward.round()
     lease = ward.gate.lease
 
-    def lost(milliseconds: int, *, guarded: bool = False) -> None:
+    def lost(milliseconds: int, *, guarded: bool = False, new_flows_ms: int | None = None) -> None:
         lease(milliseconds, guarded=guarded)
         raise ControlFailed("renewing the lease: no answer within 2 s")
 

@@ -32,7 +32,7 @@ def test_opening_is_recorded_before_the_lease() -> None:
     seen: list[str] = []
     original = ward.gate.lease
 
-    def lease(milliseconds: int, *, guarded: bool = False) -> None:
+    def lease(milliseconds: int, *, guarded: bool = False, new_flows_ms: int | None = None) -> None:
         seen.append(ward.kinds()[-1])
         original(milliseconds, guarded=guarded)
 
@@ -125,7 +125,7 @@ def test_frozen_between_computing_and_sending_closes_again() -> None:
     ward = Ward(policy(place=place)).start()
     original = ward.gate.lease
 
-    def lease(milliseconds: int, *, guarded: bool = False) -> None:
+    def lease(milliseconds: int, *, guarded: bool = False, new_flows_ms: int | None = None) -> None:
         ward.clock.advance(30_000)
         original(milliseconds, guarded=guarded)
 

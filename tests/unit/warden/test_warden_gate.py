@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from tests.unit.warden.ward import Ward, policy
+from vmwarden.model.flow import Flow
 from vmwarden.model.link import Link, LinkEvent
 from vmwarden.model.policy import Place, PlaceEntry, WrongRung
 from vmwarden.model.posture import Posture
@@ -112,3 +113,52 @@ def test_in_observe_mode_no_device_is_switched_off_and_nothing_is_listened_to() 
     ward.pass_time(120_000)
     assert ward.gate.acts == []
     assert ward.warden.gate_filenos() == ()
+
+
+def test_held_ends_no_flow_and_quarantined_ends_them_once() -> None:
+    ward = _quarantining()
+    ward.round()
+    ward.pass_time(21_000)
+    ward.round(country="FR")
+    ward.pass_time(5_000)
+    assert ward.flows.acts == []
+    ward.pass_time(20_000)
+    assert [act for act in ward.flows.acts if act[0] == "begin"] == [("begin", "payments", 7)]
+    assert len(_acts(ward, "end_flows")) == 1
+    assert ward.gate.acts.index(("flush",)) < ward.gate.acts.index(_acts(ward, "end_flows")[0])
+
+
+def test_flows_that_are_left_are_ended_turn_by_turn_and_recorded() -> None:
+    ward = _quarantining()
+    ward.flows.alive = [
+        Flow("tcp", bytes([192, 0, 2, 1]), 4000 + n, bytes([198, 51, 100, 1]), 443, uid=0)
+        for n in range(2_500)
+    ]
+    ward.round(country="FR")
+    ward.pass_time(11_000)
+    assert ward.warden.tick_ms() == 0, "it is not finished: the loop comes back at once"
+    ward.pass_time(4_000)
+    assert ward.flows.alive == []
+    assert ward.warden.tick_ms() > 0
+    ended = [record.body for record in ward.journal.records if record.kind == "flows.ended"]
+    assert ended == [{"ended": 2_500, "kept": 0, "refused": 0}]
+
+
+def test_opening_again_ends_no_more_flows() -> None:
+    ward = _quarantining()
+    ward.round(country="FR")
+    ward.pass_time(10_500, step_ms=500)
+    ward.round()
+    begun = len(ward.flows.acts)
+    ward.pass_time(3_000)
+    assert len(ward.flows.acts) == begun
+    assert ward.gate.passing() == "open"
+
+
+def test_flows_that_cannot_be_ended_are_recorded_and_close_nothing_less() -> None:
+    ward = _quarantining()
+    ward.flows.failing = "no tcp_diag"
+    ward.round(country="FR")
+    ward.pass_time(12_000)
+    assert ward.gate.passing() == "manage"
+    assert any(record.body.get("what") == "flows.ended" for record in ward.journal.records)

@@ -27,6 +27,7 @@ from vmwarden.model.policy import (
 from vmwarden.model.statement import STATEMENT_TYPE, Audience, HostStatement
 from vmwarden.rules import canonical, jws
 from vmwarden.testing.clock import FakeClock
+from vmwarden.testing.flows import FakeFlows
 from vmwarden.testing.gate import FakeGate
 from vmwarden.testing.journal import MemoryJournal
 from vmwarden.testing.owners import private_key, public_line
@@ -123,6 +124,7 @@ class Ward:
         outcome = Outcome.ENFORCE if in_force.mode == "enforce" else Outcome.OBSERVE
         self.clock = FakeClock()
         self.gate = FakeGate(self.clock)
+        self.flows = FakeFlows()
         self.journal = MemoryJournal()
         self.power = FakePower()
         self.services = FakeServices()
@@ -146,6 +148,7 @@ class Ward:
             state=self.state,
             clock=self.clock,
             gate=self.gate,
+            flows=self.flows,
             journal=self.journal,
             services=self.services,
             power=self.power,
