@@ -41,7 +41,7 @@ class Valid(Wire, frozen=True, kw_only=True, rename={"from_": "from"}):
 
 
 class FlowIn(Wire, frozen=True, kw_only=True, rename={"from_": "from"}):
-    """New connections to a port of this VM.  Exactly one of tcp, udp (under hours.services: at most one)."""
+    """New connections to a port of this VM.  Exactly one of tcp, udp."""
 
     from_: Cidr
     tcp: Port | None = None
@@ -49,7 +49,7 @@ class FlowIn(Wire, frozen=True, kw_only=True, rename={"from_": "from"}):
 
 
 class FlowOut(Wire, frozen=True, kw_only=True):
-    """New connections from this VM.  Exactly one of tcp, udp (under hours.services: at most one)."""
+    """New connections from this VM.  Exactly one of tcp, udp."""
 
     to: Cidr
     tcp: Port | None = None
@@ -170,8 +170,8 @@ class Holidays(Wire, frozen=True, kw_only=True):
 class TimedService(Wire, frozen=True, kw_only=True, rename={"in_": "in"}):
     """Flows with hours of their own: they pass exactly in these, whatever the hours of the rest say.
 
-    A flow without tcp and udp is everything that way.  closed_on, extra: as in Hours, for this service alone.
-    holidays: true closes it on the holidays of the clause, too.
+    closed_on, extra: as in Hours, for this service alone.  holidays: true closes it on the holidays of the
+    clause, too.
     """
 
     name: Name

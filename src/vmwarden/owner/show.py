@@ -102,8 +102,6 @@ def _flows(ways_in: Iterable[FlowIn], ways_out: Iterable[FlowOut], reach: Iterab
 
 
 def _port(flow: FlowIn | FlowOut | Reach) -> str:
-    if flow.tcp is None and flow.udp is None:
-        return "everything"
     return f"tcp {flow.tcp}" if flow.tcp is not None else f"udp {flow.udp}"
 
 

@@ -305,9 +305,9 @@ def _hours(hours: Hours, trust: Trust) -> Iterator[Unsound]:
     for number, service in enumerate(hours.services):
         path: Path = ("hours", "services", number)
         for index, way_in in enumerate(service.in_):
-            yield from _timed_flow((*path, "in", index), way_in)
+            yield from _flow((*path, "in", index), way_in, manage=False)
         for index, way_out in enumerate(service.out):
-            yield from _timed_flow((*path, "out", index), way_out)
+            yield from _flow((*path, "out", index), way_out, manage=False)
         if not service.in_ and not service.out:
             yield Unsound(path, "names no flow", "list flows under in or out")
     yield from _claimed_twice(hours)
@@ -336,13 +336,6 @@ def _holidays(path: Path, holidays: Holidays) -> Iterator[Unsound]:
         )
 
 
-def _timed_flow(path: Path, flow: FlowIn | FlowOut) -> Iterator[Unsound]:
-    if flow.tcp is not None and flow.udp is not None:
-        yield Unsound(path, "names tcp and udp", "write two entries, one for each")
-    end, text = ("from", flow.from_) if isinstance(flow, FlowIn) else ("to", flow.to)
-    yield from _cidr((*path, end), text, broadest=None)
-
-
 class _Claim(NamedTuple):
     """Addresses that a service claims for itself: from the first to the last, as numbers."""
 
@@ -353,7 +346,7 @@ class _Claim(NamedTuple):
 
 
 def _claimed_twice(hours: Hours) -> Iterator[Unsound]:
-    """Flows of two services: which hours would count?  (A flow with a port goes before one without.)"""
+    """Flows that two services name: whose hours would count?"""
     claims: dict[tuple[str, int, int | None, int | None], list[_Claim]] = {}
     for number, service in enumerate(hours.services):
         flows: list[tuple[str, int, FlowIn | FlowOut, str]] = []

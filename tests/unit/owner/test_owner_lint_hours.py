@@ -94,9 +94,10 @@ MISTAKES = [
     (OPEN + "  holidays: [{file: ¦/etc/passwd}]\n", "hours.holidays.0.file", "not beside the policy", "own folder"),
     (OPEN + "  holidays: [¦{file: old.ics}]\n", "hours.holidays.0", "has no date from 2026-10-31 to 2028-11-01", "another year"),
     (OPEN + "  services: [¦{name: a, open: [{}]}]\n", "hours.services.0", "names no flow", "in or out"),
+    (OPEN + "  services: [{name: a, out: [¦{to: 10.0.0.0/8}], open: [{}]}]\n", "hours.services.0.out.0", "names no port", "add tcp"),
     (OPEN + "  services: [{name: a, in: [¦{tcp: 1, udp: 1, from: 10.0.0.0/8}], open: [{}]}]\n", "hours.services.0.in.0", "tcp and udp", "two entries"),
-    (OPEN + "  services: [{name: a, out: [{to: ¦10.0.0.1/8}], open: [{}]}]\n", "hours.services.0.out.0.to", "bits set beyond its prefix", "10.0.0.0/8"),
-    (OPEN + "  services: [{name: a, out: [{to: 10.0.0.0/8}], open: [¦night]}]\n", "hours.services.0.open.0", "no name", "define"),
+    (OPEN + "  services: [{name: a, out: [{tcp: 1, to: ¦10.0.0.1/8}], open: [{}]}]\n", "hours.services.0.out.0.to", "bits set beyond its prefix", "10.0.0.0/8"),
+    (OPEN + "  services: [{name: a, out: [{tcp: 1, to: 10.0.0.0/8}], open: [¦night]}]\n", "hours.services.0.open.0", "no name", "define"),
     (OPEN + SERVICE + ", {name: ¦a, in: [{tcp: 2, from: 10.0.0.0/8}], open: [{}]}]\n", "hours.services.1.name", "'a' is there twice", ""),
     (OPEN + SERVICE + ", {name: b, in: [¦{tcp: 1, from: 10.1.0.0/16}], open: [{}]}]\n", "hours.services.1.in.0", "the service a has it, too", "one service"),
     (OPEN + SERVICE + ", {name: b, in: [¦{tcp: 1, from: 10.0.0.0/8}], open: [{}]}]\n", "hours.services.1.in.0", "the service a has it, too", "one service"),
@@ -119,10 +120,10 @@ def test_mistakes(text: str, path: str, message: str, mend: str) -> None:
         OPEN,
         "  open: [office, {}]\n" + NAMED,
         OPEN + '  holidays: [{country: DE, subdivision: DE-BY}, {file: works.ics}]\n  drain: "30s"\n',
-        # a port and everything, two ports, both ways, ranges apart: no packet is named twice
+        # two ports, two protocols, both ways, ranges apart: no packet is named twice
         OPEN
         + SERVICE
-        + ", {name: b, in: [{from: 10.0.0.0/8}, {udp: 1, from: 10.0.0.0/8}], out: [{tcp: 1, to: 10.0.0.0/8}], open: [{}]}"
+        + ", {name: b, in: [{tcp: 2, from: 10.0.0.0/8}, {udp: 1, from: 10.0.0.0/8}], out: [{tcp: 1, to: 10.0.0.0/8}], open: [{}]}"
         + ", {name: c, in: [{tcp: 1, from: 11.0.0.0/8}, {tcp: 1, from: 11.1.0.0/16}, {tcp: 1, from: fd00::/8}], open: [{}]}]\n",
     ],
 )
@@ -175,8 +176,8 @@ WARNINGS = [
     ("  open: ¦[{}]\n", "hours.open", "never closes"),
     (OPEN + NAMED.replace("{name", "¦{name"), "hours.intervals.0", "office is used nowhere"),
     (OPEN + "  drain: ¦10h\n", "hours.drain", "no new connection is let in"),
-    (OPEN + "  services: [{name: a, out: [{to: 10.0.0.0/8}], open: ¦[{years: [2025]}]}]\n", "hours.services.0.open", "never opens"),
-    (OPEN + "  drain: 10m\n  services: [¦{name: a, out: [{to: 10.0.0.0/8}], open: [{times: [{start_time: \"12:00\", end_time: \"12:05\"}]}]}]\n", "hours.services.0", "lasts 5 min, and for the last 10m"),
+    (OPEN + "  services: [{name: a, out: [{tcp: 1, to: 10.0.0.0/8}], open: ¦[{years: [2025]}]}]\n", "hours.services.0.open", "never opens"),
+    (OPEN + "  drain: 10m\n  services: [¦{name: a, out: [{tcp: 1, to: 10.0.0.0/8}], open: [{times: [{start_time: \"12:00\", end_time: \"12:05\"}]}]}]\n", "hours.services.0", "lasts 5 min, and for the last 10m"),
     ('  open: [{times: [{start_time: "22:00", end_time: "06:00"}], location: UTC}]\n  closed_on: [¦"2026-12-25"]\n', "hours.closed_on.0", "2026-12-25 is open until 06:00: that range of open.0"),
 ]  # fmt: skip
 
@@ -195,7 +196,7 @@ def test_an_interval_that_two_services_use_is_warned_of_once() -> None:
     night = (
         '  intervals: [{name: night, any_of: [{times: [{start_time: "01:00", end_time: "02:30"}], weekdays: [sunday], months: [march]}]}]\n'
         "  services:\n"
-        "    - {name: a, out: [{to: 10.0.0.0/8}], open: [night]}\n"
-        "    - {name: b, out: [{to: 11.0.0.0/8}], open: [night]}\n"
+        "    - {name: a, out: [{tcp: 1, to: 10.0.0.0/8}], open: [night]}\n"
+        "    - {name: b, out: [{tcp: 1, to: 11.0.0.0/8}], open: [night]}\n"
     )
     assert _only(_lint(HEAD + OPEN + night).warnings).path == "hours.intervals.0.any_of.0.times.0"
