@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.gate_policy import gate_policy, uids
+from tests.integration.test_gate_services import timed_policy
 from tests.unit.rules.test_rules_ruleset import draining
 from vmwarden.rules import netdev_ruleset
 from vmwarden.rules.ruleset import NO_MANAGE, boot_file, closed
@@ -23,6 +24,8 @@ def texts() -> dict[str, str]:
         "drain.nft": closed(draining(), users=users),
         "layer2.nft": netdev_ruleset.table(gate_policy(more_scopes=1), users=users),
         "no_manage.nft": NO_MANAGE,
+        "services.nft": closed(timed_policy("30s"), users=users),
+        "services2.nft": netdev_ruleset.table(timed_policy("30s"), users=users),
     }
 
 

@@ -6,17 +6,19 @@ manage.in.  Its packets look like replies of manage, and would pass on while clo
 tells, and this VM's own stack shows it on the way out: with a SYN it begins, with SYN and ACK it lets the
 other begin.  So nothing but an outgoing SYN pays for it.  docs/adr/0011 has what was weighed against it.
 
-backward4, backward6: flows that look like replies of manage, reach or a scope and were begun against their
-direction; key flow(), no timeout: however long such a flow is idle, it is known.  A flow with the same
-addresses and ports that is begun rightly takes the old one out.  Full: no further such flow begins.
+backward4, backward6: flows that look like replies of manage, reach, a scope or a service (hours.services) and
+were begun against their direction; key flow(), no timeout: however long such a flow is idle, it is known.  A
+flow with the same addresses and ports that is begun rightly takes the old one out.  Full: no further such
+flow begins.
 """
 
 from collections.abc import Iterable, Iterator
-from ipaddress import IPv4Network, IPv6Network, collapse_addresses, ip_address
+from ipaddress import collapse_addresses, ip_address
 
 from vmwarden.model.flow import TcpTable
 from vmwarden.model.policy import FlowOut, Policy, Reach
-from vmwarden.rules.passing import FAMILIES, address, flow, flow_sets
+from vmwarden.rules import timed_services
+from vmwarden.rules.passing import FAMILIES, Network, address, flow, flow_sets
 
 #: flows of each family; about 100 and 140 bytes each.  Nobody's ordinary clients call from a port of manage.
 SIZE = 16_384
@@ -24,7 +26,6 @@ SETS = tuple(flow_sets("backward", f"size {SIZE}; flags dynamic;"))
 #: for the chain that sees every outgoing packet before the lease does
 LOOK = "tcp flags & syn == syn jump begins"
 
-Network = IPv4Network | IPv6Network
 #: family in nft, network of the other end, port
 _Flow = tuple[str, Network, int]
 
@@ -32,6 +33,7 @@ _Flow = tuple[str, Network, int]
 def chains(policy: Policy) -> dict[str, list[str]]:
     """Rules of each chain, by name.  Raises Malformed."""
     served, called = list(_grouped(_served(policy))), list(_grouped(_called(policy)))
+    timed_answers, timed_begins = timed_services.begun(timed_services.services(policy))
     return {
         "rightly": [f"delete @backward{end} {{ {_key(family)} }}" for family, _, end in FAMILIES],
         "backward": [
@@ -41,11 +43,13 @@ def chains(policy: Policy) -> dict[str, list[str]]:
         "answers": [
             *(f"{networks} tcp sport {ports} goto rightly" for networks, ports in served),
             *(f"{networks} tcp dport {ports} goto backward" for networks, ports in called),
+            *timed_answers,
         ],
         "begins": [
             "tcp flags & ack == ack goto answers",
             *(f"{networks} tcp dport {ports} goto rightly" for networks, ports in called),
             *(f"{networks} tcp sport {ports} goto backward" for networks, ports in served),
+            *timed_begins,
         ],
     }
 
@@ -64,7 +68,14 @@ def begun_before(policy: Policy, table: TcpTable) -> dict[str, tuple[bytes, ...]
     The other way round, a call from a port of manage.in, nothing tells it from the owner's own session while
     his sshd restarts: it is not named here.  Raises Malformed.
     """
-    served, called = _by_port(_served(policy)), _by_port(_called(policy))
+    timed = policy.hours.services if policy.hours is not None else ()
+    of_services = [
+        (*address(target.to, f"hours.services {service.name}"), target.tcp)
+        for service in timed
+        for target in service.out
+        if target.tcp is not None
+    ]
+    served, called = _by_port(_served(policy)), _by_port([*_called(policy), *of_services])
     found: dict[str, list[bytes]] = {f"backward{end}": [] for _, _, end in FAMILIES}
     for each in table.established:
         remote = ip_address(each.remote)

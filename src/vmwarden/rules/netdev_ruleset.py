@@ -15,6 +15,9 @@ What is different from the first layer, and why:
   and what bridges, bonds and 802.1X say to their neighbour; everything else never does.
 - There is no mark and no owned table: when the warden dies this layer closes with its lease.
 - It does not know who began a flow: the first layer does, and sees all flows that this VM's own stack has.
+- A service with hours of its own is leased in the set `service`, which ends by itself, too.  While it is not,
+  it is refused wherever it comes from or goes to, a container on a bridge too; what has its tag still in the
+  frame is not looked into.
 - In a drain a new TCP flow is refused; for the rest see the first layer, which does not see what is bridged.
 - manage, reach and scopes are for addresses of this VM (fib ... type local).  What a container on a bridge
   or a macvlan child sends to the same port is not ours.
@@ -27,7 +30,7 @@ What is different from the first layer, and why:
 from collections.abc import Mapping
 
 from vmwarden.model.policy import Policy
-from vmwarden.rules import booting, drain, ending
+from vmwarden.rules import booting, drain, ending, timed_services
 from vmwarden.rules.passing import (
     ASKED,
     LATER_FRAGMENTS,
@@ -45,6 +48,9 @@ TABLE = "vmwarden"
 LEASE_SET = "lease"
 GUARDED_SET = "lease_guarded"
 DRAIN_SET = "lease_drain"
+#: In place of LEASE_SET where services have hours of their own: the chains of the devices accept by that one
+#: before any judge.  Only such a policy's table has it.
+TIMED_SET = "lease_timed"
 JUDGES = {"in": "judge_in", "out": "judge_out"}
 
 #: EtherTypes that a lease passes: IPv4, IPv6; 802.1Q and 802.1ad, where the tag is still in the frame
@@ -88,9 +94,11 @@ def table(policy: Policy, *, users: Mapping[str, int], metadata: bool = True) ->
     lines += [f"add table netdev {TABLE}", *(f"add chain netdev {TABLE} {name}" for name in chains)]
     lines += [f"flush chain netdev {TABLE} {name}" for name in chains]
     lines.append(f"table netdev {TABLE} {{")
-    for name in (LEASE_SET, GUARDED_SET, DRAIN_SET, ending.SET, booting.SET):
+    keyed = (LEASE_SET, GUARDED_SET, DRAIN_SET, ending.SET, booting.SET)
+    timed = timed_services.services(policy) if timed_services.there_are(policy) else None
+    for name in keyed if timed is None else (*keyed, TIMED_SET):
         lines.append(named_set(name, "type ether_type", "flags timeout;"))
-    lines += [*ASKED, *ending.SETS]
+    lines += [*ASKED, *ending.SETS, *(timed_services.sets(timed) if timed is not None else ())]
     for name, rules in chains.items():
         lines += chain(name, [rule.replace("counter drop", mark) for rule in rules])
     return "\n".join(lines) + "\n}\n"
@@ -132,7 +140,7 @@ def _chains(policy: Policy, users: Mapping[str, int], metadata: bool) -> dict[st
         )
     ]
     drained = f"meta protocol @{DRAIN_SET} jump drain"
-    return {
+    chains = {
         "replies": list(REPLIES),
         "scopes_in": scopes_in,
         "scopes_out": scopes_out,
@@ -173,3 +181,45 @@ def _chains(policy: Policy, users: Mapping[str, int], metadata: bool) -> dict[st
         ],
         JUDGES["out"]: [drained, *judge_out, *_NEIGHBOURS, "counter drop"],
     }
+    if timed_services.there_are(policy):
+        chains |= _timed(chains, timed_services.services(policy))
+    return chains
+
+
+def _timed(plain: Mapping[str, list[str]], found: timed_services.Services) -> dict[str, list[str]]:
+    """The chains that are others where services have hours of their own.  plain: without."""
+    chains = timed_services.leased_chains(found)
+    tagged = "meta protocol { 0x8100, 0x88a8 } accept"
+    truly = [
+        form.format(kind, "jump {0}_true_out") for form in (_TRUE, _TRUE_TAGGED) for kind in (_IPV4, _IPV6)
+    ]
+    passes = {"open": (TIMED_SET, ["accept"]), "drain": (DRAIN_SET, plain["drain"])}
+    for way in JUDGES:
+        chains |= timed_services.way_chains(found, way, refused=f"goto closed_{way}")
+        guarded, *always_passes = plain[f"local_{way}"]
+        chains[f"local_{way}"] = always_passes
+        chains[f"leased_{way}"] = [guarded, f"jump timed_{way}"]
+        chains[f"scopes_{way}"] = [f"jump timed_{way}", *plain[f"scopes_{way}"]]
+    looked_up = {way: list[str]() for way in JUDGES}
+    for state, (name, rules) in passes.items():
+        for way in JUDGES:
+            timed_first = [*timed_services.FRAGMENTS_PASS, f"jump timed_{way}", *rules]
+            looked_up[way].append(f"meta protocol @{name} jump {state}_{way}")
+            if way == "in":
+                chains[f"{state}_in"] = [tagged, *timed_first]
+            else:
+                # whose frame is not what it is called, is of no service and of nothing else
+                chains[f"{state}_out"] = [tagged, *(rule.format(state) for rule in truly)]
+                chains[f"{state}_true_out"] = timed_first
+    chains["closed_in"] = plain[JUDGES["in"]][1:]
+    chains["closed_out"] = [*plain["true_out"], "counter drop"]
+    chains["true_out"] = [*LATER_FRAGMENTS, "fib saddr type local jump leased_out", *plain["true_out"]]
+    chains[JUDGES["in"]] = [
+        *looked_up["in"],
+        "meta protocol arp accept",
+        *LATER_FRAGMENTS,
+        "fib daddr type local jump leased_in",
+        "goto closed_in",
+    ]
+    chains[JUDGES["out"]] = [*looked_up["out"], *plain[JUDGES["out"]][1:]]
+    return chains

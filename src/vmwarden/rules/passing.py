@@ -31,6 +31,8 @@ LATER_FRAGMENTS = ("ip frag-off & 0x1fff != 0 counter drop", "frag frag-off != 0
 #: a reply of TCP has ACK, or is a bare RST: nobody can begin a flow against its direction
 REPLIES = ("tcp flags & ack == ack accept", "tcp flags & (syn | rst) == rst accept")
 
+Network = IPv4Network | IPv6Network
+
 #: what a family is called in a rule, the type of its addresses, and the end of the names of its sets
 FAMILIES = (("ip", "ipv4_addr", "4"), ("ip6", "ipv6_addr", "6"))
 #: How long a question over UDP may be answered: the longest wait of NTP and DNS clients between two tries.
@@ -154,7 +156,7 @@ def _reply(protocol: str) -> str:
     return "jump replies" if protocol == "tcp" else "accept"
 
 
-def address(text: str, where: str) -> tuple[str, IPv4Network | IPv6Network]:
+def address(text: str, where: str) -> tuple[str, Network]:
     """(its family in nft, the network).  Raises Malformed."""
     try:
         network = ip_network(text, strict=False)

@@ -28,7 +28,7 @@ import re
 from collections.abc import Mapping
 
 from vmwarden.model.policy import Policy
-from vmwarden.rules import booting, direction, drain, ending
+from vmwarden.rules import booting, direction, drain, ending, timed_services
 from vmwarden.rules.passing import (
     ASKED,
     LATER_FRAGMENTS,
@@ -53,6 +53,9 @@ OUR_BITS = OPEN_BIT | GUARDED_BIT
 #: of the lease `drain`, for a policy that has one (rules.drain)
 DRAIN_BITS = OUR_BITS
 OTHER_BITS = 0xFFFF_FFFF ^ OUR_BITS
+#: of the lease for services with hours of their own, and ours only in a policy that has some
+#: (rules.timed_services); any of our bits says that the warden lives
+SERVICES_BIT = 0x8000_0000
 
 #: before connection tracking (-200) and raw (-300), after its defragmentation (-400)
 CLEAR_PRIORITY = -360
@@ -76,8 +79,6 @@ _BOOTING = (
     f"add element inet {TABLE} {booting.SET} "
     f"{{ ipv4 timeout {booting.UNTIL_END}, ipv6 timeout {booting.UNTIL_END} }}\n"
 )
-
-_CLEAR = f"meta mark set meta mark & {OTHER_BITS:#010x}"
 
 
 def closed(policy: Policy, *, users: Mapping[str, int], metadata: bool = True) -> str:
@@ -127,6 +128,8 @@ def _file(head: str, policy: Policy, users: Mapping[str, int], metadata: bool) -
 
 def _body(policy: Policy, users: Mapping[str, int], metadata: bool) -> list[str]:
     drains = drain.asked(policy)
+    timed = timed_services.services(policy) if timed_services.there_are(policy) else None
+    ours = OUR_BITS if timed is None else OUR_BITS | SERVICES_BIT
     into, out = always(policy, users)
     scopes_in, scopes_out = scopes(policy)
     chains = {"replies": list(REPLIES), "scopes_in": scopes_in, "scopes_out": scopes_out}
@@ -150,28 +153,40 @@ def _body(policy: Policy, users: Mapping[str, int], metadata: bool) -> list[str]
             "drain_out": drain.draining(inbound=False),
             "drain_forward": drain.forwarded(),
         }
-    guarded = f"{_leased(GUARDED_BIT)} jump scopes_"
+    guarded = f"{_leased(GUARDED_BIT, ours)} jump {'scopes' if timed is None else 'guarded'}_"
     end = f"meta nfproto @{ending.SET} meta l4proto tcp jump ending_"
     judged = {"forward": list[str]()}
+    if timed is not None:
+        sets += timed_services.sets(timed)
+        chains |= timed_services.leased_chains(timed)
+        chains |= timed_services.way_chains(timed, "forward", refused="counter drop")
+        chains["open_forward"] = _timed_first("forward", ["accept"])
+        if drains:
+            chains["drain_forward"] = _timed_first("forward", drain.forwarded())
     for suffix, device, own, link_rules in (
         ("in", "iif", into, [*_LINK_IN, *too_big(policy)]),
         ("out", "oif", out, _LINK_OUT),
     ):
-        judged[suffix] = [
-            f"{device} lo accept",
-            *LATER_FRAGMENTS,
-            *direction.refused(inbound=suffix == "in"),
-            guarded + suffix,
-            *own,
-            *link_rules,
-            end + suffix,
-        ]
+        loopback = f"{device} lo accept"
+        first = [loopback, *LATER_FRAGMENTS, *direction.refused(inbound=suffix == "in")]
+        last = [*own, *link_rules, end + suffix]
+        leases = [guarded + suffix]
+        if timed is not None:
+            chains |= timed_services.way_chains(timed, suffix, refused=f"goto closed_{suffix}")
+            chains[f"closed_{suffix}"] = [*first, *last, "counter drop"]
+            chains[f"guarded_{suffix}"] = [f"jump timed_{suffix}", f"jump scopes_{suffix}"]
+            chains.setdefault(f"open_{suffix}", ["accept"])
+            for name in (f"open_{suffix}", f"drain_{suffix}"):
+                if name in chains:
+                    chains[name] = [loopback, *_timed_first(suffix, chains[name])]
+            leases.append(f"{_leased(SERVICES_BIT, ours)} jump timed_{suffix}")
+        judged[suffix] = [*first, *leases, *last]
     lines = list(sets)
     for name, rules in chains.items():
         lines += chain(name, rules)
     for suffix, hook in HOOKS.items():
         # most packets have no mark at all: for them this is one comparison
-        cleared = [f"meta mark != 0x00000000 {_CLEAR}"]
+        cleared = [f"meta mark != 0x00000000 {_clear(ours)}"]
         if suffix == "out":
             cleared.append(direction.LOOK)
         lines += chain(
@@ -180,10 +195,11 @@ def _body(policy: Policy, users: Mapping[str, int], metadata: bool) -> list[str]
             hook=f"type filter hook {hook} priority {CLEAR_PRIORITY}; policy accept;",
         )
     for suffix, hook in HOOKS.items():
-        remembered = drains and suffix != "forward"
-        lease = [_leased(OPEN_BIT) + (f" jump open_{suffix}" if remembered else " accept")]
+        lease = [
+            _leased(OPEN_BIT, ours) + (f" jump open_{suffix}" if f"open_{suffix}" in chains else " accept")
+        ]
         if drains:
-            lease.append(f"{_leased(DRAIN_BITS)} jump drain_{suffix}")
+            lease.append(f"{_leased(DRAIN_BITS, ours)} jump drain_{suffix}")
         lines += chain(
             f"judge_{suffix}",
             [*lease, *judged[suffix], "counter drop"],
@@ -192,8 +208,17 @@ def _body(policy: Policy, users: Mapping[str, int], metadata: bool) -> list[str]
     return lines
 
 
-def _leased(bits: int) -> str:
-    return f"meta mark & {OUR_BITS:#010x} == {bits:#010x} {_CLEAR}"
+def _timed_first(suffix: str, rules: list[str]) -> list[str]:
+    """What passes while the rest of the VM does: services are told apart before."""
+    return [*timed_services.FRAGMENTS_PASS, f"jump timed_{suffix}", *rules]
+
+
+def _leased(bits: int, ours: int) -> str:
+    return f"meta mark & {ours:#010x} == {bits:#010x} {_clear(ours)}"
+
+
+def _clear(ours: int) -> str:
+    return f"meta mark set meta mark & {0xFFFF_FFFF ^ ours:#010x}"
 
 
 def intact(text: str) -> bool:
