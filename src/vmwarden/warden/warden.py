@@ -5,7 +5,7 @@ Closing acts first and records after; opening and powering off record first.
 """
 
 from collections.abc import Callable
-from typing import cast
+from typing import Any, cast
 
 import msgspec
 
@@ -30,7 +30,8 @@ from vmwarden.ports.journal import Journal
 from vmwarden.ports.power import Power
 from vmwarden.ports.services import Services
 from vmwarden.ports.state import State
-from vmwarden.rules import canonical, instant
+from vmwarden.rules import canonical, clock_mark, instant
+from vmwarden.rules.calendar.timetable import Timetable
 from vmwarden.rules.delivery import due
 from vmwarden.rules.duration import milliseconds
 from vmwarden.rules.escalate import new_epoch
@@ -39,6 +40,7 @@ from vmwarden.rules.trusted_time import advance, utc
 from vmwarden.warden.gatekeeper import Gatekeeper
 from vmwarden.warden.ledger import Ledger
 from vmwarden.warden.words import REASON, describe, fitting
+from vmwarden.warden.zones import timetable
 
 #: evidence is gathered this many times within the shortest recheck, so that one lost answer closes nothing
 GATHERS_A_RECHECK = 3
@@ -96,6 +98,8 @@ class Warden:
         self._taken: Posture | None = None
         self._taken_at: Moment | None = None
         self._handed_until_boot_ms = 0
+        self._timetable: Timetable | None = None
+        self._hours_told: dict[str, Any] = {}
         self._floor_ms = 0
         self._age_written_ms = 0
         self._turn = 0
@@ -148,6 +152,7 @@ class Warden:
         if policy is not None:
             # the owner's signature says that this instant has passed
             self._floor_ms = max(self._floor_ms, _instant(policy.valid.from_, default=0))
+        self._read_hours(policy, now)
         if self._in_force != before:
             self._begin_policy(before, policy)
         if self.enforcing:
@@ -156,6 +161,18 @@ class Warden:
             self._gate.remove(now)
             self._taken = None
         self.tick()
+
+    def _read_hours(self, policy: Policy | None, now: Moment) -> None:
+        """The calendar, by the time zones that this VM has now."""
+        if policy is None or policy.hours is None:
+            self._timetable, self._hours_told = None, {}
+            return
+        self._timetable, told = timetable(policy.hours)
+        if told != self._hours_told:
+            self._hours_told = told
+            self._ledger.record("hours.loaded", told, now)
+            if "why" in told:
+                self._say(f"the hours cannot be judged: {told['why']}")
 
     def _begin_policy(self, before: Installed, policy: Policy | None) -> None:
         """Judge anew by what is in force now: evidence of hosts that it trusts stays, grace does not."""
@@ -322,6 +339,8 @@ class Warden:
             before,
             now=now,
             utc_ms=self._utc(now),
+            stamp=self._book.anchor,
+            timetable=self._timetable,
             failing=self._book.failing(),
             sources=self._book.sources(),
         )
@@ -446,6 +465,12 @@ class Warden:
             self._escalation.allowed,
             self._escalation.posture,
         )
+        clock = self._escalation.clock
+        if clock is not before.clock:
+            changed = True
+            stepped = clock.offset_ms - before.clock.offset_ms if clock and before.clock else 0
+            if abs(stepped) >= clock_mark.STEP_MS:
+                self._ledger.record("clock.stepped", {"by_ms": stepped, "utc_ms": now.utc_ms}, now)
         ageing = self._escalation.incidents and now.boot_ms - self._age_written_ms >= AGE_STEP_MS
         if changed or ageing:
             self._age_written_ms = now.boot_ms
@@ -528,7 +553,12 @@ class Warden:
         if self._gate.ending:
             return 0
         policy = self._in_force.policy
-        return milliseconds(policy.gate.lease) // 3 if policy is not None else 5_000
+        period = milliseconds(policy.gate.lease) // 3 if policy is not None else 5_000
+        changes = self._decision.next_change_boot_ms
+        if changes is not None:
+            # a slot begins when it begins
+            period = max(0, min(period, changes - self._clock.now().boot_ms))
+        return period
 
     def status(self) -> Status:
         """Everything that an owner asks first."""
