@@ -271,7 +271,8 @@ def test_after_a_night_a_second_step_back_counts_from_the_new_clock() -> None:
 def test_a_clock_that_was_ahead_for_less_than_a_minute_leaves_nothing_behind() -> None:
     life = settled(clause(), "2026-11-23T12:00:00Z").step(9 * HOUR)
     assert ids(life.look()) == ["hours.outside"]
-    life.wait(59 * SECOND).step(-9 * HOUR)
+    life.wait(30 * SECOND).look()
+    life.wait(29 * SECOND).step(-9 * HOUR)
     judged = life.look()
     assert (judged.verdict.answer, judged.verdict.good_until_boot_ms) == (
         ALLOW,
@@ -300,6 +301,7 @@ def test_a_clock_that_was_ahead_for_longer_costs_the_day_and_not_the_next() -> N
 def test_a_step_forward_is_believed() -> None:
     life = settled(clause(), "2026-11-23T07:30:00Z")
     assert life.step(HOUR).look().verdict.answer is ALLOW
+    assert life.escalation.clock is not None and life.escalation.clock.set_back_utc_ms is None
     life = settled(clause(), "2026-11-23T17:30:00Z")
     assert life.step(HOUR).look().verdict.scheduled
 
@@ -327,6 +329,14 @@ def test_the_mark_changes_with_steps_alone() -> None:
     life.step(-3 * SECOND).look()
     assert life.escalation.clock is not mark
     assert isinstance(life.escalation.clock, ClockMark)
+
+
+def test_a_millisecond_between_two_readings_is_no_step_and_is_counted() -> None:
+    life = settled(clause(), "2026-11-23T12:00:00Z")
+    end = stamp.seconds("2026-11-23T18:00:00Z") * 1000
+    for jitter_ms in (0, 1, -1, 0, -1, 1):
+        until = life.step(jitter_ms).look().verdict.good_until_boot_ms
+        assert until == life.now.boot_ms + end - life.now.utc_ms
 
 
 def test_below_what_is_proven_to_have_passed_the_time_is_unknown() -> None:
@@ -365,6 +375,26 @@ def test_a_slot_is_over_when_it_may_be_and_begins_when_it_has() -> None:
     assert life.look().changes_boot_ms == life.now.boot_ms + 14 * HOUR + 1000
     assert life.wait(14 * HOUR + 999).look().verdict.answer is DENY
     assert life.wait(1).look().verdict.answer is ALLOW
+
+
+def test_a_stamp_that_leaves_more_open_is_another_stamp() -> None:
+    life = Life(clause(), "2026-11-23T12:00:00Z")
+    ends = [
+        life.stamped("2026-11-23T12:00:00Z", spread_ms=spread_ms).look().verdict.good_until_boot_ms
+        for spread_ms in (0, 700, 0)
+    ]
+    end = life.now.boot_ms + 6 * HOUR
+    assert ends == [end, end - 700, end]
+
+
+def test_stamps_that_agree_leave_the_mark_alone() -> None:
+    life = Life(clause(), "2026-11-23T12:00:00Z").stamped("2026-11-23T12:00:00Z")
+    life.look()
+    mark = life.escalation.clock
+    life.wait(20 * SECOND).stamped("2026-11-23T12:00:21Z").look()
+    assert life.escalation.clock is mark
+    life.stamped("2026-11-23T12:30:00Z").look()
+    assert life.escalation.clock is not mark
 
 
 TRUSTED = clause(time="trusted", recheck="150s")
@@ -409,6 +439,21 @@ def test_a_slot_opens_on_a_stamp_and_never_by_what_is_reckoned() -> None:
     late = life.wait(2 * MINUTE).look()
     assert (late.verdict.answer, late.at_least, ids(late)) == (UNKNOWN, Posture.HELD, ["hours.time-stale"])
     assert life.stamped("2026-11-23T08:02:00Z").look().verdict.answer is ALLOW
+
+
+def test_what_a_stamp_leaves_open_is_waited_for() -> None:
+    life = Life(TRUSTED, "2026-11-23T07:59:00Z").stamped("2026-11-23T07:59:00Z", spread_ms=1500)
+    assert life.look().changes_boot_ms == life.now.boot_ms + MINUTE
+
+
+def test_a_service_has_no_grace_while_the_calendar_closes_the_rest() -> None:
+    rungs = (UnknownRung(after="24h", posture=Posture.HELD),)
+    given = msgspec.structs.replace(TRUSTED, unknown=rungs, services=(service("backup", NIGHT),))
+    life = Life(given, "2026-11-23T02:00:00Z").stamped("2026-11-23T02:00:00Z")
+    assert [slot.service for slot in life.look().services] == ["backup"]
+    stale = life.wait(151 * SECOND).look()
+    assert stale.services == () and stale.verdict.scheduled
+    assert ("backup", "hours.time-stale") in [(f.subject, f.id) for f in stale.verdict.findings]
 
 
 def test_a_stamp_just_before_the_slot_does_not_open_it() -> None:
