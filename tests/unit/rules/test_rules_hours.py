@@ -301,7 +301,8 @@ def test_a_clock_that_was_ahead_for_longer_costs_the_day_and_not_the_next() -> N
 def test_a_step_forward_is_believed() -> None:
     life = settled(clause(), "2026-11-23T07:30:00Z")
     assert life.step(HOUR).look().verdict.answer is ALLOW
-    assert life.escalation.clock is not None and life.escalation.clock.set_back_utc_ms is None
+    mark = life.escalation.clock
+    assert mark is not None and (mark.set_back_utc_ms, mark.ends_by_ms) == (None, mark.offset_ms - HOUR)
     life = settled(clause(), "2026-11-23T17:30:00Z")
     assert life.step(HOUR).look().verdict.scheduled
 
