@@ -171,5 +171,9 @@ class MachineSpec:
     """More words for the kernel, for example ``systemd.unit=rescue.target``."""
     incoming: Path | str | None = None
     """A file that `Machine.save` wrote, or a migration URI of QEMU's (``unix:/path``, ``defer``)."""
+    instruction_ns: int | None = None
+    """So long takes each instruction, by the guest's own clock; a power of two. Then the guest does not
+    notice what else its host has to do; its time may go faster or slower than the host's. None: as the
+    host's does."""
     lifetime: float = 900.0
     """Seconds after which the machine is killed, whatever happens."""
