@@ -21,9 +21,9 @@ from vmwarden.model.handover import GateHandover
 from vmwarden.model.link import Uplink
 from vmwarden.model.policy import Policy
 from vmwarden.model.verdict import Answer, Finding
-from vmwarden.ports.gate import LONGEST_LEASE_MS, SHORTEST_LEASE_MS, Heard
-from vmwarden.ports.second_layer import Around, SecondLayer
-from vmwarden.rules import booting, direction, ending
+from vmwarden.ports.gate import LONGEST_LEASE_MS, SHORTEST_LEASE_MS, Heard, ServiceLeases
+from vmwarden.ports.second_layer import Around, Elements, SecondLayer
+from vmwarden.rules import booting, direction, ending, timed_services
 from vmwarden.rules.ruleset import ALIVE_TABLE, TABLE, closed, fingerprint
 
 #: ways around that end when their device is switched off
@@ -129,6 +129,8 @@ class NftGate:
         #: the generation of the rules at which all tables were last found as made.  Reading the tables takes
         #: 1 to 3 ms of CPU, asking for the generation 0.01: the warden looks with every tick.
         self._found_at: int | None = None
+        self._services: timed_services.Services | None = None
+        self._services_leased = True
         self._cut: dict[int, Uplink] = {}
 
     def capabilities(self) -> GateCapabilities:
@@ -144,6 +146,8 @@ class NftGate:
     def install(self, policy: Policy) -> None:
         users = self._uids(service.as_ for service in policy.reach)
         wanted = fingerprint(policy, users=users)
+        self._services = timed_services.services(policy) if timed_services.there_are(policy) else None
+        self._services_leased = True  # what an earlier warden left in the sets is not known
         standing = self._standing()
         same = self._made is not None and self._made.fingerprint == wanted
         if not (standing.rules and standing.permit and same) and self._put(
@@ -159,19 +163,33 @@ class NftGate:
         if self._second is not None and not self._second.installed():
             self._second_failed = "there is no policy that says what passes it"
 
-    def lease(self, milliseconds: int, *, guarded: bool = False, new_flows_ms: int | None = None) -> None:
+    def lease(
+        self,
+        milliseconds: int,
+        *,
+        guarded: bool = False,
+        new_flows_ms: int | None = None,
+        services: ServiceLeases | None = None,
+    ) -> None:
         if milliseconds > LONGEST_LEASE_MS:
             raise BugError(f"a lease of {milliseconds} ms: at most {LONGEST_LEASE_MS}")
+        leases = services if services is not None else ServiceLeases({}, {})
+        besides = max((ms for ms in leases.passing.values() if ms >= SHORTEST_LEASE_MS), default=0)
         if milliseconds < SHORTEST_LEASE_MS:
-            self.flush()
-            return
+            if not besides:
+                self.flush()
+                return
+            milliseconds, new_flows_ms = 0, None
         beginning, drained = milliseconds, 0
         if new_flows_ms is not None and new_flows_ms < milliseconds:
             beginning, drained = new_flows_ms if new_flows_ms >= SHORTEST_LEASE_MS else 0, milliseconds
+        elements = self._lease_services(leases)
         second = self._second_layer()
         self._commit(
-            nft.renewal(beginning, guarded=guarded, drained=drained),
-            second.renewal(beginning, guarded=guarded, drained=drained) if second is not None else (),
+            nft.renewal(beginning, guarded=guarded, drained=drained, services=besides),
+            second.renewal(beginning, guarded=guarded, drained=drained, services=elements)
+            if second is not None
+            else (),
             what="renewing the lease",
         )
 
@@ -220,7 +238,7 @@ class NftGate:
         if self._second_failed:
             found += (
                 Finding(
-                    id="gate.layer2.missing",
+                    id="gate.second-layer.missing",
                     answer=Answer.UNKNOWN,
                     expected="a second layer at the devices",
                     found=self._second_failed,
@@ -340,6 +358,25 @@ class NftGate:
         if found_at is not None:
             # a renewal always adds an element, so it is one transaction; anybody else's is one too many
             self._found_at = nft.following(found_at)
+
+    def _lease_services(self, leases: ServiceLeases) -> Elements | None:
+        """Into the first layer; what they are in the second.  None: the policy has none."""
+        self._installed()
+        if self._services is None:
+            return None
+        elements = {
+            name: [(key, ms) for key, ms in ends if ms >= SHORTEST_LEASE_MS]
+            for name, ends in self._services.elements(leases.passing, leases.beginning).items()
+        }
+        some = any(elements.values())
+        if some or self._services_leased:
+            found_at, self._found_at = self._found_at, None
+            messages = [each for name, ends in elements.items() for each in nft.keyed(TABLE, name, ends)]
+            self._static(self._connected()).commit(messages, what="renewing the services' leases")
+            if some and found_at is not None:
+                self._found_at = nft.following(found_at)
+        self._services_leased = some
+        return elements
 
     def _install_second(self, second: SecondLayer[Message], policy: Policy) -> None:
         stood = second.installed()

@@ -17,6 +17,8 @@ from vmwarden.model.handover import SecondLayerHandover
 from vmwarden.model.link import GoneUplink, Link, LinksHeard, Uplink
 from vmwarden.model.policy import Policy
 from vmwarden.ports.gate import LONGEST_LEASE_MS, SHORTEST_LEASE_MS
+from vmwarden.ports.second_layer import Elements
+from vmwarden.rules import timed_services
 from vmwarden.rules.netdev_ruleset import (
     DRAIN_SET,
     GUARDED_SET,
@@ -26,6 +28,7 @@ from vmwarden.rules.netdev_ruleset import (
     PRIORITY,
     SWITCHED,
     TABLE,
+    TIMED_SET,
     anew,
     fingerprint,
     names,
@@ -70,6 +73,7 @@ class SecondLayer:
         self._links: Links | None = None
         self._events: LinkEvents | None = None
         self._fingerprint = ""
+        self._timed = False
         #: the digest of each chain of the table, and of the table itself, as this process made it
         self._made: dict[str, str] = {}
         self._attached: dict[int, Uplink] = {}
@@ -80,6 +84,7 @@ class SecondLayer:
         """Closed rules at every uplink; a lease that runs goes on.  Raises Malformed too."""
         users = self._uids(service.as_ for service in policy.reach)
         wanted = fingerprint(policy, users=users)
+        self._timed = timed_services.there_are(policy)
         if self._fingerprint == wanted and self.installed():
             self.mend()
             return
@@ -112,12 +117,16 @@ class SecondLayer:
             messages = self.renewal(milliseconds, guarded=guarded)
             self._installed().commit(messages, what="renewing the second layer's lease")
 
-    def renewal(self, milliseconds: int, *, guarded: bool, drained: int = 0) -> list[Message]:
+    def renewal(
+        self, milliseconds: int, *, guarded: bool, drained: int = 0, services: Elements | None = None
+    ) -> list[Message]:
         """What lease says, for a transaction that renews the first layer too."""
-        name = GUARDED_SET if guarded else LEASE_SET
+        name = GUARDED_SET if guarded else LEASE_SET if services is None else TIMED_SET
         added = [_timed(name, LEASED, milliseconds)] if milliseconds else []
         if drained:
             added.append(_timed(DRAIN_SET, LEASED, drained))
+        for each, ends in (services or {}).items():
+            added += nft.keyed(TABLE, each, ends, family=NFPROTO_NETDEV)
         return [*self.ending(), *added]
 
     def switched(self, name: str, milliseconds: int) -> list[Message]:
@@ -130,7 +139,8 @@ class SecondLayer:
 
     def ending(self) -> list[Message]:
         """What flush says, for a transaction that ends the first layer's lease too."""
-        return [_emptied(name) for name in (LEASE_SET, GUARDED_SET, DRAIN_SET)]
+        names = (LEASE_SET, GUARDED_SET, DRAIN_SET, *((TIMED_SET, timed_services.SET) if self._timed else ()))
+        return [_emptied(name) for name in names]
 
     def installed(self) -> bool:
         """Whether everything stands as this process made it, at every uplink that could be gated."""

@@ -17,6 +17,7 @@ from vmwarden.rules.ruleset import (
     JUDGE_PRIORITY,
     OPEN_BIT,
     PERMIT_PRIORITY,
+    SERVICES_BIT,
 )
 from vmwarden.rules.sha2 import sha256
 
@@ -26,10 +27,11 @@ NFT_WITHIN_S = 15.0
 LEASE_SET = "lease"
 GUARDED_SET = "lease_guarded"
 DRAIN_SET = "lease_drain"
+SERVICES_SET = "lease_services"
 #: closes by itself while the table of the rules is made anew
 BRIDGE_TABLE = "vmwarden_bridge"
 _TRIAL_TABLE = "vmwarden_trial"
-_LEASES = (LEASE_SET, GUARDED_SET, DRAIN_SET)
+_LEASES = (LEASE_SET, GUARDED_SET, DRAIN_SET, SERVICES_SET)
 
 # enum nf_tables_msg_types
 _NEWTABLE, _GETTABLE, _DELTABLE = 0, 1, 2
@@ -60,6 +62,7 @@ _META_PROTOCOL, _META_MARK, _META_IIF, _META_OIF, _META_NFPROTO = 1, 3, 4, 5, 15
 _CMP_EQ = 0
 _LOOPBACK = {"in": _META_IIF, "out": _META_OIF}
 _LOOPBACK_INDEX = 1
+_ELEMENTS_A_MESSAGE = 500
 _REGISTER_VERDICT, _REGISTER_1 = 0, 1
 _NF_DROP, _NF_ACCEPT = 0, 1
 _NFT_GOTO = -4
@@ -208,6 +211,8 @@ def _alive(*, owned: bool) -> list[Message]:
         if suffix != "forward":  # scopes are flows of this VM, not of what it forwards for
             messages.append(_permit_rule(chain, GUARDED_SET, GUARDED_BIT))
         messages.append(_permit_rule(chain, DRAIN_SET, DRAIN_BITS))
+        if suffix != "forward":
+            messages.append(_permit_rule(chain, SERVICES_SET, SERVICES_BIT))
     return messages
 
 
@@ -220,15 +225,18 @@ def renew(connection: Connection, milliseconds: int, *, guarded: bool) -> None:
     connection.commit(renewal(milliseconds, guarded=guarded), what="renewing the lease")
 
 
-def renewal(milliseconds: int, *, guarded: bool, drained: int = 0) -> list[Message]:
+def renewal(milliseconds: int, *, guarded: bool, drained: int = 0, services: int = 0) -> list[Message]:
     """What renew says; others may be renewed in the same transaction.
 
     drained: for so long from now on open flows live and new ones are refused, where the lease does not run.
+    services: for so long services with hours of their own may pass, where nothing else does.
     """
     name = GUARDED_SET if guarded else LEASE_SET
     added = [timed(ALIVE_TABLE, name, FAMILIES, milliseconds)] if milliseconds else []
     if drained:
         added.append(timed(ALIVE_TABLE, DRAIN_SET, FAMILIES, drained))
+    if services:
+        added.append(timed(ALIVE_TABLE, SERVICES_SET, FAMILIES, services))
     return [*ending(), *added]
 
 
@@ -236,16 +244,30 @@ def timed(
     table: str, name: str, keys: Iterable[bytes], milliseconds: int, *, family: int = nl.NFPROTO_INET
 ) -> Message:
     """Add elements to a set, each for so long from now on."""
-    elements = b"".join(
-        nl.nested(
-            _LIST_ELEMENT,
-            nl.nested(_ELEMENT_KEY, nl.attribute(_DATA_VALUE, key)),
-            nl.u64(_ELEMENT_TIMEOUT, milliseconds),
-        )
-        for key in keys
-    )
+    elements = b"".join(_element(key, milliseconds) for key in keys)
     asked = _elements(table, name) + nl.nested(_ELEMENTS, elements)
     return Message(_NEWSETELEM, asked, flags=nl.NLM_F_CREATE, family=family)
+
+
+def keyed(
+    table: str, name: str, ends: Iterable[tuple[bytes, int]], *, family: int = nl.NFPROTO_INET
+) -> list[Message]:
+    """Replace what is in a set: (key, milliseconds from now).  By the hundred: an attribute has 64 kB."""
+    left, messages = list(ends), [emptied(table, name, family=family)]
+    while left:
+        some, left = left[:_ELEMENTS_A_MESSAGE], left[_ELEMENTS_A_MESSAGE:]
+        elements = b"".join(_element(key, milliseconds) for key, milliseconds in some)
+        asked = _elements(table, name) + nl.nested(_ELEMENTS, elements)
+        messages.append(Message(_NEWSETELEM, asked, flags=nl.NLM_F_CREATE, family=family))
+    return messages
+
+
+def _element(key: bytes, milliseconds: int) -> bytes:
+    return nl.nested(
+        _LIST_ELEMENT,
+        nl.nested(_ELEMENT_KEY, nl.attribute(_DATA_VALUE, key)),
+        nl.u64(_ELEMENT_TIMEOUT, milliseconds),
+    )
 
 
 def emptied(table: str, name: str, *, family: int = nl.NFPROTO_INET) -> Message:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The network gate."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -30,6 +31,14 @@ class Heard:
     lost: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class ServiceLeases:
+    """By name of the service, milliseconds from now: how long its flows pass, and how long new ones begin."""
+
+    passing: Mapping[str, int]
+    beginning: Mapping[str, int]
+
+
 class Gate(Protocol):
     """Closes the VM's network, except manage, and holds it open by leases that lapse by themselves.
 
@@ -47,8 +56,17 @@ class Gate(Protocol):
         """As install, by the text of a boot file: for a VM whose policy cannot be read any more."""
         ...
 
-    def lease(self, milliseconds: int, *, guarded: bool = False, new_flows_ms: int | None = None) -> None:
+    def lease(
+        self,
+        milliseconds: int,
+        *,
+        guarded: bool = False,
+        new_flows_ms: int | None = None,
+        services: ServiceLeases | None = None,
+    ) -> None:
         """Renew: permit traffic for so long from now.  guarded: only the named scopes.
+
+        services: those with hours of their own that may pass, also beside a rest that may not (0 ms).
 
         new_flows_ms: flows begin only for so long; then, until the end, open ones live and new ones are
         refused.  It needs a policy with a drain.  None: as long as the lease.

@@ -11,6 +11,8 @@ from vmwarden.model.policy import Policy
 from vmwarden.model.verdict import Finding
 
 Message = TypeVar("Message", covariant=True)
+#: by set: keys, and milliseconds from now
+Elements = Mapping[str, Sequence[tuple[bytes, int]]]
 
 
 class SecondLayer(Protocol[Message]):
@@ -20,10 +22,13 @@ class SecondLayer(Protocol[Message]):
         """Closed rules at every uplink; a lease that runs goes on.  Raises Malformed too."""
         ...
 
-    def renewal(self, milliseconds: int, *, guarded: bool, drained: int = 0) -> Sequence[Message]:
+    def renewal(
+        self, milliseconds: int, *, guarded: bool, drained: int = 0, services: Elements | None = None
+    ) -> Sequence[Message]:
         """What renews the lease, for a transaction that renews the first layer's, too.
 
-        drained: for so long open flows live, where the lease does not run.
+        drained: for so long open flows live, where the lease does not run.  services: what is to be in which
+        set, of a policy that has services with hours of their own (rules.timed_services).
         """
         ...
 

@@ -5,7 +5,8 @@ What rules.passing says as nft rules, said of a connected socket:
 
 - loopback, and the VM to itself;
 - manage.in by its port here, manage.out by its port there, reach by its port there and its user;
-- DHCP.
+- DHCP;
+- services with hours of their own: they may pass beside a rest that is closed; one that may not is cut.
 
 Not what belongs to scopes: flows are ended from quarantined on, and there scopes do not pass.
 """
@@ -32,11 +33,12 @@ def keeper(policy: Policy, *, users: Mapping[str, int], own: Iterable[Network]) 
     users: uid of each user in policy.reach; one that is not there has no flows.  own: what is local to
     the VM.  Raises Malformed: an address that is none.
     """
-    here: dict[int, list[_Prefix]] = {}
+    here: dict[tuple[str, int], list[_Prefix]] = {}
     there: dict[tuple[str, int], list[tuple[_Prefix, int | None]]] = {}
     for flow_in in policy.manage.in_:
         if flow_in.tcp is not None:
-            here.setdefault(flow_in.tcp, []).append(_prefix(_network(flow_in.from_, "manage.in")))
+            network = _network(flow_in.from_, "manage.in")
+            here.setdefault(("tcp", flow_in.tcp), []).append(_prefix(network))
     for flow_out in policy.manage.out:
         if flow_out.tcp is not None:
             target = _prefix(_network(flow_out.to, "manage.out")), None
@@ -48,6 +50,18 @@ def keeper(policy: Policy, *, users: Mapping[str, int], own: Iterable[Network]) 
         for protocol, port in (("tcp", reach.tcp), ("udp", reach.udp)):
             if port is not None:
                 there.setdefault((protocol, port), []).append(server)
+    for service in policy.hours.services if policy.hours is not None else ():
+        where = f"hours.services {service.name}"
+        for flow_in in service.in_:
+            served = _prefix(_network(flow_in.from_, where))
+            for protocol, port in (("tcp", flow_in.tcp), ("udp", flow_in.udp)):
+                if port is not None:
+                    here.setdefault((protocol, port), []).append(served)
+        for flow_out in service.out:
+            target = _prefix(_network(flow_out.to, where)), None
+            for protocol, port in (("tcp", flow_out.tcp), ("udp", flow_out.udp)):
+                if port is not None:
+                    there.setdefault((protocol, port), []).append(target)
     to_itself = [*_LOOPBACK, *own]
     addresses = {network.network_address.packed for network in to_itself if network.num_addresses == 1}
     networks = [_prefix(network) for network in to_itself if network.num_addresses > 1]
@@ -56,11 +70,10 @@ def keeper(policy: Policy, *, users: Mapping[str, int], own: Iterable[Network]) 
         remote = flow.remote
         if remote in addresses or remote == flow.local:
             return True
-        if flow.protocol == "tcp":
-            for prefix in here.get(flow.local_port, ()):
-                if _within(remote, prefix):
-                    return True
-        elif (flow.local_port, flow.remote_port) in _DHCP:
+        for prefix in here.get((flow.protocol, flow.local_port), ()):
+            if _within(remote, prefix):
+                return True
+        if flow.protocol == "udp" and (flow.local_port, flow.remote_port) in _DHCP:
             return True
         for prefix, uid in there.get((flow.protocol, flow.remote_port), ()):
             if (uid is None or uid == flow.uid) and _within(remote, prefix):

@@ -8,7 +8,7 @@ from vmwarden.model.handover import GateHandover
 from vmwarden.model.policy import Policy
 from vmwarden.model.verdict import Finding
 from vmwarden.ports.clock import Clock
-from vmwarden.ports.gate import LONGEST_LEASE_MS, SHORTEST_LEASE_MS, Heard
+from vmwarden.ports.gate import LONGEST_LEASE_MS, SHORTEST_LEASE_MS, Heard, ServiceLeases
 from vmwarden.rules.ruleset import closed
 
 #: what passes: everything because there is no gate, everything by a lease, manage and scopes, manage
@@ -37,6 +37,8 @@ class FakeGate:
         self.failing = ""
         self.told = Heard()
         self.ways: tuple[Finding, ...] = ()
+        #: of the last lease
+        self.services: ServiceLeases | None = None
         self._cut: tuple[str, ...] = ()
 
     def install(self, policy: Policy) -> None:
@@ -95,11 +97,19 @@ class FakeGate:
         self._act("end_flows", milliseconds)
         self._needs_hold()
 
-    def lease(self, milliseconds: int, *, guarded: bool = False, new_flows_ms: int | None = None) -> None:
+    def lease(
+        self,
+        milliseconds: int,
+        *,
+        guarded: bool = False,
+        new_flows_ms: int | None = None,
+        services: ServiceLeases | None = None,
+    ) -> None:
         if milliseconds > LONGEST_LEASE_MS:
             raise BugError(f"a lease of {milliseconds} ms: at most {LONGEST_LEASE_MS}")
         self._act("lease", milliseconds, guarded, *(() if new_flows_ms is None else (new_flows_ms,)))
         self._needs_hold()
+        self.services = services
         granted = milliseconds if milliseconds >= SHORTEST_LEASE_MS else 0
         now = self._clock.now()
         self._until_boot_ms = now.boot_ms + granted

@@ -16,7 +16,7 @@ from vmwarden.model.posture import Posture
 from vmwarden.model.verdict import Finding
 from vmwarden.ports.clock import Clock
 from vmwarden.ports.flows import TURN_MS, Flows
-from vmwarden.ports.gate import Gate, Heard
+from vmwarden.ports.gate import Gate, Heard, ServiceLeases
 from vmwarden.rules import lease
 from vmwarden.warden.ledger import Ledger
 
@@ -110,13 +110,16 @@ class Gatekeeper:
     def renew(self, decision: Decision, policy: Policy, now: Moment, *, guarded: bool) -> Moment | None:
         """One lease, as long as the decision bears.  When it was granted; None = closed."""
         ms = lease.milliseconds(decision, policy, now=now, uncertainty_ms=UNCERTAINTY_MS)
-        if ms <= 0:
+        services = _services(decision, policy, now)
+        if ms <= 0 and services is None:
             self.close(decision.posture, now)
             return None
         self._ending = False
         fresh = lease.for_new_flows(decision.opening, ms, now=now, uncertainty_ms=UNCERTAINTY_MS)
         try:
-            self._gate.lease(ms, guarded=guarded, new_flows_ms=fresh if fresh < ms else None)
+            self._gate.lease(
+                ms, guarded=guarded, new_flows_ms=fresh if fresh < ms else None, services=services
+            )
         except ControlFailed as error:
             # an answer that was lost may have been a yes: what may run has to be ended by the next closing
             self._until_boot_ms = now.boot_ms + ms
@@ -127,8 +130,9 @@ class Gatekeeper:
             return None
         after = self._clock.now()
         self._until_boot_ms = after.boot_ms + ms
+        late = after.boot_ms - now.boot_ms > UNCERTAINTY_MS
         limit = decision.lease_until_boot_ms
-        if limit is not None and self._until_boot_ms > limit + UNCERTAINTY_MS:
+        if (limit is not None and self._until_boot_ms > limit + UNCERTAINTY_MS) or (late and services):
             # we were frozen between computing and sending: the kernel would hold it open too long
             self.close(decision.posture, after)
             return None
@@ -283,3 +287,18 @@ class Gatekeeper:
             self._gate.restore(self._boot_rules())
         except (ControlFailed, UntrustedInput):
             pass  # install has said why, and tries again with the next tick
+
+
+def _services(decision: Decision, policy: Policy, now: Moment) -> ServiceLeases | None:
+    """The leases of services with hours of their own; None = none may pass."""
+    passing = lease.services(decision, policy, now=now, uncertainty_ms=UNCERTAINTY_MS)
+    if not passing:
+        return None
+    beginning = {
+        opening.service: lease.for_new_flows(
+            opening, passing[opening.service], now=now, uncertainty_ms=UNCERTAINTY_MS
+        )
+        for opening in decision.services
+        if opening.service in passing
+    }
+    return ServiceLeases(passing, beginning)

@@ -211,6 +211,10 @@ class Warden:
             gate=gate,
         )
 
+    def _may_pass(self) -> bool:
+        """Whether anything has a lease by the decision."""
+        return self._decision.posture in _LEASED or bool(self._decision.services)
+
     def _handed_over(self, now: Moment) -> bool:
         """Whether what our predecessor held open stays open: nothing speaks against it yet."""
         return self._decision.answer is Answer.UNKNOWN and now.boot_ms < self._handed_until_boot_ms
@@ -353,7 +357,7 @@ class Warden:
             self._tell(now)
             return
         self._handed_until_boot_ms = 0
-        if self.enforcing and self._gate.leased and self._decision.posture not in _LEASED:
+        if self.enforcing and self._gate.leased and not self._may_pass():
             self._gate.close(
                 self._decision.posture, now
             )  # before the disk is asked for anything: it may take its time
@@ -382,7 +386,11 @@ class Warden:
             self._note_posture(posture, now)
             return
         if not leased:
-            if self._gate.leased:
+            policy = self._guarded_policy()
+            if policy is not None and self._decision.services and not self._gate.failed:
+                # services with hours of their own, beside a rest that the calendar closes
+                self._gate.renew(self._decision, policy, now, guarded=False)
+            elif self._gate.leased:
                 self._gate.close(posture, now)
             if posture in _ENDS and self._taken not in _ENDS:
                 self._gate.end_flows(self._guarded_policy(), now)

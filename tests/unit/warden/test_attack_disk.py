@@ -2,6 +2,7 @@
 """Disks that are full, read-only, slow or damaged while the VM is armed."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -114,8 +115,8 @@ def test_a_renewal_without_an_answer_is_ended_when_the_verdict_turns() -> None:
     ward.round()
     lease = ward.gate.lease
 
-    def lost(milliseconds: int, *, guarded: bool = False, new_flows_ms: int | None = None) -> None:
-        lease(milliseconds, guarded=guarded)
+    def lost(milliseconds: int, **words: Any) -> None:
+        lease(milliseconds, **words)
         raise ControlFailed("renewing the lease: no answer within 2 s")
 
     ward.gate.lease = lost  # type: ignore[method-assign]

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the warden does, and in which order."""
 
+from typing import Any
+
 import msgspec
 import pytest
 
@@ -32,9 +34,9 @@ def test_opening_is_recorded_before_the_lease() -> None:
     seen: list[str] = []
     original = ward.gate.lease
 
-    def lease(milliseconds: int, *, guarded: bool = False, new_flows_ms: int | None = None) -> None:
+    def lease(milliseconds: int, **words: Any) -> None:
         seen.append(ward.kinds()[-1])
-        original(milliseconds, guarded=guarded)
+        original(milliseconds, **words)
 
     ward.gate.lease = lease  # type: ignore[method-assign]
     ward.round()
@@ -125,9 +127,9 @@ def test_frozen_between_computing_and_sending_closes_again() -> None:
     ward = Ward(policy(place=place)).start()
     original = ward.gate.lease
 
-    def lease(milliseconds: int, *, guarded: bool = False, new_flows_ms: int | None = None) -> None:
+    def lease(milliseconds: int, **words: Any) -> None:
         ward.clock.advance(30_000)
-        original(milliseconds, guarded=guarded)
+        original(milliseconds, **words)
 
     ward.gate.lease = lease  # type: ignore[method-assign]
     ward.round()

@@ -7,7 +7,7 @@ from typing import Any
 from tests.unit.warden.ward import Ward, policy
 from vmwarden.model.hours import Interval, TimeRange
 from vmwarden.model.message import Gather
-from vmwarden.model.policy import Hours, Place
+from vmwarden.model.policy import FlowIn, Hours, Place, TimedService
 from vmwarden.rules import canonical
 
 _GERMANY = policy().place
@@ -117,3 +117,32 @@ def test_what_was_read_of_time_zones_is_recorded_once() -> None:
     assert len(told) == 1
     assert told[0]["zones"] == ["Europe/Berlin"]
     assert told[0]["tzdata"]
+
+
+def _with_service(begins_in_ms: int, ends_in_ms: int) -> Ward:
+    """The rest is open in these; the service always."""
+    service = TimedService(name="web", in_=(FlowIn(from_="10.0.0.0/8", tcp=8443),), open=(Interval(),))
+    return _ward(begins_in_ms, ends_in_ms, services=(service,))
+
+
+def test_a_service_passes_beside_a_rest_that_the_calendar_closes() -> None:
+    ward = _with_service(10_000, 60_000)
+    ward.round()
+    assert ward.gate.passing() == "manage"
+    assert ward.gate.services is not None
+    assert ward.gate.services.passing["web"] > 0
+    assert ward.warden.status().decision.scheduled
+    ward.pass_time(11_000, step_ms=500, each=lambda: _keep_answering(ward))
+    assert ward.gate.passing() == "open"
+    assert ward.gate.services.passing["web"] > 0
+
+
+def test_no_service_passes_in_a_wrong_place() -> None:
+    ward = _with_service(-60_000, 600_000)
+    ward.round()
+    assert ward.gate.services is not None
+    ward.pass_time(21_000)
+    ward.round(country="FR")
+    assert ward.gate.acts[-1] == ("flush",)
+    ward.pass_time(2_000)
+    assert ward.gate.acts[-1] == ("flush",)
