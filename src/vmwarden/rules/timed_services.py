@@ -10,10 +10,13 @@ where the rest is open.
     answered_<way>   what answers one, of TCP only what can be no beginning
     leased_<number>  passes while the number is in the set `service`; in `service_drain`, if it begins nothing
 
-So what a packet costs does not depend on how many services there are.  A number stands for a service, or for
-several that claim the very same flow: those pass while all of them may.  Of two address ranges the narrower
-counts.  nft can look up the address in a map or in a set with times, and not in one through the other: the
-chain is what carries the number from the first to the second.
+So what a packet costs does not depend on how many services there are.  The port stands first in a key:
+for each element that agrees in the fields so far, the kernel's look-up of ranges takes a step more
+(nft_set_pipapo).
+
+A number stands for a service, or for several that claim the very same flow: those pass while all of them may.
+Of two address ranges the narrower counts.  nft can look up the address in a map or in a set with times, and
+not in one through the other: the chain is what carries the number from the first to the second.
 
 way: in, out, and forward.  A forwarded packet is judged as inbound when it comes, and as outbound when it
 goes; it may be refused as a service's, and it never passes as one.
@@ -158,8 +161,8 @@ def way_chains(found: Services, way: str, *, refused: str) -> dict[str, list[str
         timed.append(f"meta l4proto . th {field} {_braces(ports)} jump {name}_{way}")
         rules = list(first)
         for family, those in _by_family(claims):
-            key = f"{family} {end} . meta l4proto . th {field}"
-            named = [(f"{claim.others} . {claim.protocol} . {claim.port}", claim.number) for claim in those]
+            key = f"th {field} . meta l4proto . {family} {end}"
+            named = [(f"{claim.port} . {claim.protocol} . {claim.others}", claim.number) for claim in those]
             rules.append(f"{key} vmap {_braces(f'{each} : jump leased_{number}' for each, number in named)}")
             rules.append(f"{key} {_braces(each for each, _ in named)} {refused}")
         chains[f"{name}_{way}"] = rules
@@ -169,7 +172,7 @@ def way_chains(found: Services, way: str, *, refused: str) -> dict[str, list[str
 def begun(found: Services) -> tuple[list[str], list[str]]:
     """What rules.direction does with an outgoing SYN that has ACK, and with one that has not."""
     served, called = (
-        [f"{family} daddr . tcp {field} {_others(those)} goto " for family, those in _by_family(_tcp(claims))]
+        [f"tcp {field} . {family} daddr {_others(those)} goto " for family, those in _by_family(_tcp(claims))]
         for field, claims in (("sport", found.served), ("dport", found.called))
     )
     # a flow that is both is written down: in doubt it ends
@@ -228,7 +231,7 @@ def _tcp(claims: Iterable[Claim]) -> list[Claim]:
 
 
 def _others(claims: Iterable[Claim]) -> str:
-    return _braces(f"{claim.others} . {claim.port}" for claim in claims)
+    return _braces(f"{claim.port} . {claim.others}" for claim in claims)
 
 
 def _braces(elements: Iterable[str]) -> str:
