@@ -31,6 +31,7 @@ from testbed.provision import Desk, vmwarden
 from testbed.warded import host_key
 from tests.integration.reachable import reachable_folder
 from tests.integration.test_integration_programs import Running, copy_of
+from vmwarden.cycle.book import CARRIERS, STATEMENTS
 from vmwarden.model.evidence import Evidence, Proof, Subject
 from vmwarden.model.message import MESSAGE_BYTES, Declared, Event, Gather, Gathered, RawStatement, ToWarden
 from vmwarden.model.statement import STATEMENT_BYTES, STATEMENT_TYPE, Audience, HostStatement
@@ -544,7 +545,7 @@ def statements(captured: Captured, order: Gather) -> Iterator[ToWarden]:
     n = 0
     while True:
         n += 1
-        yield raw(true, source=f"s{n % 60}", turn=n // 480, frozen=True)
+        yield raw(true, source=f"s{n % CARRIERS}", turn=n // (CARRIERS * STATEMENTS), frozen=True)
         yield raw(wrong[:-4] + "AAAA", source=f"s{n % 60}", turn=n)
 
 
@@ -567,7 +568,7 @@ def flood(captured: Captured, kind: Flood, *, count: int, seconds: float) -> dic
     beside = threading.Thread(target=ask)
     # what is allocated once, for the first of a kind, is not growth
     messages = kind(captured, order)
-    send(link, *islice(messages, 300))
+    send(link, *islice(messages, 150))
     captured.heard(link)
     memory = captured.rss()
     beside.start()

@@ -20,6 +20,9 @@ NONCE_LIFE_MS = 30_000
 NONCES = 4
 #: sources that are kept; the catalog has a tenth of this, a captured watcher would invent more
 SOURCES = 64
+#: of them those that bring statements: a handful of carriers and channels.  A captured watcher would repeat
+#: one true statement under every name, and each turn weighs them all
+CARRIERS = 16
 #: statements of one source in one turn; a static carrier holds four at most (rules.statement_carrier)
 STATEMENTS = 8
 #: characters of a name, and of a reason, that are kept; rules.claim makes values of at most as many
@@ -124,6 +127,8 @@ class Book:
             self._refused[message.source] = admitted.evidence[0]
             return admitted
         page = self._stated.get(message.source)
+        if page is None and len(self._stated) >= CARRIERS:
+            raise Overreach(f"more than {CARRIERS} sources of statements")
         if page is None or page.turn != message.turn:
             page = _Page(message.turn)
         if page.statements >= STATEMENTS:
