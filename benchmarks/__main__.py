@@ -45,6 +45,10 @@ PLANS = {
     "hours": Plan(rounds=200),
     "journal": Plan(rounds=5),
     "gate_overhead": Plan(rounds=40, root=True),
+    "second_layer": Plan(rounds=40, root=True),
+    "gate_state": Plan(rounds=30, root=True),
+    "services": Plan(rounds=15, root=True),
+    "flows": Plan(rounds=5, root=True),
     "guest_reaction": Plan(rounds=12, root=True, qemu=True),
 }
 
