@@ -104,8 +104,7 @@ def _establish(network: Lan, trusted: TrustedTime) -> tuple[float, float, float]
     establishment = KeyEstablishment(
         trusted.servers[0], authorities=trusted.authorities, line=1, connect=TlsSession
     )
-    with network.vm.entered():
-        relay.order(establishment.dial(clock.now()), clock.now())
+    establishment.begin(clock.now())
     while establishment.outcome is None:
         poll = select.poll()
         relay.register(poll)
@@ -116,10 +115,9 @@ def _establish(network: Lan, trusted: TrustedTime) -> tuple[float, float, float]
         for carried in came:
             establishment.hear(carried, clock.now())
         came.clear()
-        if establishment.waiting:
-            establishment.begin(clock.now())
-        for order in establishment.go_on(clock.now(), at_least_ms=0):
-            relay.order(order, clock.now())  # type: ignore[arg-type]
+        with network.vm.entered():
+            for order in establishment.go_on(clock.now(), at_least_ms=0):
+                relay.order(order, clock.now())  # type: ignore[arg-type]
     took = (time.monotonic() - began) * 1000
     if not isinstance(establishment.outcome, Keys):
         raise Failed(f"no keys: {establishment.outcome}")

@@ -16,7 +16,7 @@ import pytest
 from testbed.time_servers import Authority
 from vmwarden.linux.clock import SystemClock
 from vmwarden.linux.tls_session import TlsSession
-from vmwarden.model.message import Carried, Carry
+from vmwarden.model.message import Carried, Carry, Dial
 from vmwarden.model.moment import Moment
 from vmwarden.model.time_servers import TimeServer
 from vmwarden.ports.tls import Failed, Send
@@ -87,8 +87,6 @@ def establish(
     establishment = KeyEstablishment(listed, authorities=(authority.der,), line=1, connect=TlsSession)
     running.append(establishment)
     clock = SystemClock()
-    establishment.dial(clock.now())
-    establishment.hear(Carried(line=1), clock.now())
     establishment.begin(clock.now())
     end = time.monotonic() + _WITHIN_S
     began = clock.now()
@@ -98,7 +96,9 @@ def establish(
         if not select.select([establishment.tls], [], [], 0.5)[0]:
             return None
         for order in establishment.go_on(began, at_least_ms=0):
-            assert isinstance(order, Carry)
+            assert isinstance(order, Dial | Carry)
+            if isinstance(order, Dial):
+                establishment.hear(Carried(line=1), began)
             back = server.hear(order.data)
             for at in range(0, len(back), chunk):
                 establishment.hear(Carried(line=1, data=back[at : at + chunk]), began)
@@ -228,12 +228,14 @@ def test_servers_that_do_not_speak_it(
     )
     running.append(establishment)
     now = Moment(boot_ms=1_000, utc_ms=0, boot_id="b")
-    establishment.dial(now)
+    establishment.begin(now)
+    end = time.monotonic() + _WITHIN_S
+    while not establishment.go_on(now, at_least_ms=0):
+        assert time.monotonic() < end
+        assert establishment.tls is not None
+        select.select([establishment.tls], [], [], 0.5)
     for carried in heard:
         establishment.hear(carried, now)
-        if establishment.waiting:
-            establishment.begin(now)
-    end = time.monotonic() + _WITHIN_S
     while establishment.outcome is None and later_ms == 0 and time.monotonic() < end:
         assert establishment.tls is not None
         select.select([establishment.tls], [], [], 0.5)

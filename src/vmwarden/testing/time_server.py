@@ -195,6 +195,8 @@ class SimulatedNetwork:
             return
         if dial.over == "tcp":
             self._come(now.boot_ms + 1, Carried(line=dial.line))
+            if dial.data:
+                self._come(now.boot_ms + 2, Carried(line=dial.line, data=b"hello yourself"))
             return
         data = server.change(server.answer(dial.data, true_ms + server.after_ms // 2))
         if data is not None:

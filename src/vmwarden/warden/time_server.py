@@ -92,7 +92,7 @@ class ServerTalk:
     @property
     def waits_for_tls(self) -> bool:
         """Whether it goes on as soon as it may begin TLS."""
-        return self.establishment is not None and self.establishment.waiting
+        return self.establishment is not None and self.establishment.due_ms is None
 
     @property
     def due_ms(self) -> int | None:
@@ -149,18 +149,19 @@ class ServerTalk:
     def step(self, now: Moment, *, at_least_ms: int, may_begin_tls: bool) -> tuple[ToWatcher, ...]:
         """Do what is due; what is to be sent.  at_least_ms: as in hear."""
         orders: list[ToWatcher] = []
+        if self._question is not None and now.boot_ms >= self._question.sent_ms + self._silence_ms:
+            orders += self._give_up(self._question)
+        if self._wanted and not self.busy:
+            orders += self._ask(now)
         running = self.establishment
         if running is not None:
-            if running.waiting and may_begin_tls:
+            if self.waits_for_tls and may_begin_tls:
                 running.begin(now)
             orders += running.go_on(now, at_least_ms=at_least_ms)
             if running.outcome is not None:
                 orders.append(running.close())
                 self._settle(running, running.outcome, now)
-        if self._question is not None and now.boot_ms >= self._question.sent_ms + self._silence_ms:
-            orders += self._give_up(self._question)
-        if self._wanted and not self.busy:
-            orders += self._dial(now)
+                orders += self._ask(now)
         return tuple(orders)
 
     def drop(self) -> None:
@@ -172,13 +173,14 @@ class ServerTalk:
 
     # -- within -----------------------------------------------------------------------------------
 
-    def _dial(self, now: Moment) -> tuple[Dial, ...]:
+    def _ask(self, now: Moment) -> tuple[Dial, ...]:
+        """For the time, or for keys to ask with: those take their turn (step)."""
         stale = not self._cookies or self._nak or now.boot_ms - self._keys_made_ms > KEYS_MS
         if stale and now.boot_ms >= self._next_ke_ms:
             self.establishment = KeyEstablishment(
                 self.server, authorities=self._authorities, line=self._new_line(), connect=self._connect
             )
-            return (self.establishment.dial(now),)
+            return ()
         # as long as no new keys are had the old ones go on (RFC 8915 section 5.7)
         self._wanted = False
         if self._keys is None or not self._cookies:

@@ -458,7 +458,7 @@ def test_a_server_that_sends_us_elsewhere_is_not_followed(kind: int, body: bytes
 def test_a_watcher_that_is_lost_takes_its_lines_with_it() -> None:
     world = World()
     orders = world.time.step(world.clock.now(), floor_ms=0)
-    assert len(orders) == 3
+    assert len(orders) == 2  # of three servers one more than may lie
     world.time.lost()
     assert world.time.wait_ms(world.clock.now()) == 0
     world.run(1_000)
