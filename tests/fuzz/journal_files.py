@@ -27,8 +27,9 @@ def _room() -> Path:
 
 
 @cache
-def _genuine() -> dict[str, bytes]:
-    """Files of a journal by name, as they stand while it is written: a sealed segment and a WAL, too."""
+def _genuine(*, closed: bool = False) -> dict[str, bytes]:
+    """Files of a journal by name, with a sealed segment.  While it is written a WAL stands there too, and
+    hides most of the database; closed: there is none."""
     room = _room()
     shutil.rmtree(room, ignore_errors=True)
     room.mkdir(mode=0o700)
@@ -39,10 +40,11 @@ def _genuine() -> dict[str, bytes]:
         size += 1
         body = {"event": "link.changed", "detail": "x" * 3_000, "strong": bool(size % 2)}
         journal.append("event", body, NOW)
-    for _ in range(3):
-        journal.append("event", {"event": "e", "detail": "", "strong": False}, NOW)
+    for number in range(40):
+        journal.append("event", {"event": "e", "detail": str(number) * 200, "strong": False}, NOW)
     journal.checkpoint(NOW)
-    # while it is open: closing it would empty the WAL
+    if closed:
+        journal.close()
     found = {path.name: path.read_bytes() for path in room.iterdir() if not path.name.endswith(".reserve")}
     journal.close()
     return found
@@ -55,12 +57,19 @@ def _opened(room: Path):  # type: ignore[no-untyped-def]
 
 
 def _name(suffix: str) -> str:
-    return next(name for name in _genuine() if name.startswith(f"journal.db{suffix}"))
+    if suffix != ".sealed":
+        return f"journal.db{suffix}"
+    return next(name for name in _genuine() if ".sealed-" in name)
+
+
+def _whole_and_broken(suffix: str) -> Sequence[bytes]:
+    whole = _genuine(closed=not suffix)[_name(suffix)]
+    return [whole, whole, whole, bytes(len(whole))]
 
 
 def _file(suffix: str, data: bytes) -> None:
     """Another warden finds it so."""
-    room, genuine, changed = _room(), _genuine(), _name(suffix)
+    room, genuine, changed = _room(), _genuine(closed=not suffix), _name(suffix)
     shutil.rmtree(room, ignore_errors=True)
     room.mkdir(mode=0o700)
     for name, whole in genuine.items():
@@ -168,7 +177,7 @@ TARGETS = (
     *(
         Target(
             name=f"journal.db{suffix}",
-            seeds=partial(lambda suffix: [_genuine()[_name(suffix)]], suffix),
+            seeds=partial(_whole_and_broken, suffix),
             run=partial(_file, suffix),
             counts=(8, 2_500),
             within_s=1.0,

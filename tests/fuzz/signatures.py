@@ -3,6 +3,7 @@
 
 import base64
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import cache
 
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
@@ -15,6 +16,7 @@ from vmwarden.model.signed import OWNERS_NAMESPACE, POLICY_NAMESPACE, SignedDocu
 from vmwarden.rules import canonical, checkpoint, sshkey, sshsig, threshold, trust
 from vmwarden.rules.delivery import rotate_owners
 from vmwarden.rules.sshwire import mpint, string
+from vmwarden.store.enrolment_file import read_owners
 from vmwarden.testing.owners import owners, private_key, public_line, signed, signed_owners, signed_purge
 from vmwarden.testing.state import NOW, OWNERS, VM, enrolled, file, policy
 
@@ -136,6 +138,8 @@ def _rotations() -> Sequence[bytes]:
 
 
 def _owners(data: bytes) -> None:
+    with suppress(UntrustedInput):
+        read_owners(data)  # as people write them, for vmwarden enrol
     found = trust.read_owners(data)
     threshold.signers(signed(found, ("ada",), OWNERS_NAMESPACE), found.keys, OWNERS_NAMESPACE)
     # what a rotation says of them in the journal

@@ -26,7 +26,17 @@ from tests.unit.warden.ward import policy as german
 from vmwarden.errors import UntrustedInput, UsageError, WorldError
 from vmwarden.model.escalation import Escalation, Incident
 from vmwarden.model.hours import Interval, TimeRange
-from vmwarden.model.installed import Cell, Change, Happened, Outcome, Session, Slot, Told, Unrecorded
+from vmwarden.model.installed import (
+    Cell,
+    Change,
+    Happened,
+    Outcome,
+    PurgeOrder,
+    Session,
+    Slot,
+    Told,
+    Unrecorded,
+)
 from vmwarden.model.message import Gather
 from vmwarden.model.moment import Moment
 from vmwarden.model.policy import (
@@ -40,20 +50,22 @@ from vmwarden.model.policy import (
     Policy,
     Scope,
     TimedService,
+    Trust,
     UnknownRung,
     WrongRung,
 )
 from vmwarden.model.posture import Posture
 from vmwarden.model.signed import POLICY_NAMESPACE, SignedDocument
+from vmwarden.model.time_servers import TimeServer, TrustedTime
 from vmwarden.ports.gate import LONGEST_LEASE_MS
 from vmwarden.rules import canonical, record, sshsig
 from vmwarden.rules.delivery import apply_policy, settle
 from vmwarden.rules.installation import identity_line, judge
 from vmwarden.rules.ruleset import NO_MANAGE
-from vmwarden.store import unrecorded
+from vmwarden.store import cells, delivery, unrecorded
 from vmwarden.store.identity import identity_key
 from vmwarden.store.layout import Layout
-from vmwarden.testing.owners import private_key
+from vmwarden.testing.owners import owners, private_key, signed_owners, signed_purge
 from vmwarden.testing.state import NOW, confirmed, enrolled, file, identity, on_trial, trial
 from vmwarden.warden.memory import Memory, closed_rules
 
@@ -298,8 +310,34 @@ def _wills() -> Sequence[bytes]:
     timed = TimedService(name="report", out=(FlowOut(to="10.0.0.0/8", tcp=443),), open=(Interval(),))
     slot = Interval(weekdays=("monday:friday",), times=(TimeRange(start_time="08:00", end_time="18:00"),))
     hours = Hours(time_zone="Europe/Berlin", open=(slot,), services=(timed,), closed_on=("2026-12-25",))
-    serving = german(hours=hours, version=8)
+    time_servers = tuple(TimeServer(name=f"t{n}.test", address=f"192.0.2.{n}") for n in (1, 2, 3))
+    trusted = Trust(time=TrustedTime(servers=time_servers, authorities=("MIIB",)))
+    serving = german(hours=hours, version=8, trust=trusted)
     return [canonical.encode(will) for will in (WILL, full, serving, german(version=9, mode="observe"))]
+
+
+def _apply(data: bytes) -> None:
+    """What somebody hands to vmwarden apply: a policy, owners, or anything else."""
+    put(ARMED[zlib.crc32(data) % 4 == 0])
+    delivery.apply(
+        layout(),
+        data,
+        now=NOW,
+        utc_ms=NOW.utc_ms,
+        session=Session(),
+        closed_rules=closed_rules,
+        within_ms=60_000 if len(data) % 2 else None,
+    )
+    assert judge(cells.read(layout())).outcome is Outcome.ENFORCE or data in _deliverable()
+
+
+def _deliverable() -> Sequence[bytes]:
+    order = PurgeOrder(vm="payments-1", generation=1, identity=f"SHA256:{'A' * 43}")
+    return [
+        *(file(will) for will in (WILL, NEXT, OBSERVE, LATER)),
+        signed_owners(owners("ada", "bob", version=2), "ada", "bob"),
+        canonical.encode(signed_purge(order, "ada", "bob")),
+    ]
 
 
 def _seeds(slot: Slot) -> Sequence[bytes]:
@@ -335,6 +373,14 @@ TARGETS = (
             Slot.ARMED,
             Slot.FLOORS,
         )
+    ),
+    Target(
+        name="apply",
+        seeds=_deliverable,
+        run=_apply,
+        raises=(UntrustedInput, UsageError, WorldError),
+        form="json",
+        counts=(60, 15_000),
     ),
     Target(name="incidents.json", seeds=_escalations, run=_incidents, form="json", counts=(15, 4_000)),
     Target(name="unrecorded.json", seeds=_untold, run=_unrecorded, form="json", counts=(150, 40_000)),
