@@ -40,7 +40,8 @@ DRAIN_SET = "service_drain"
 FRAGMENTS_PASS = ("ip frag-off & 0x1fff != 0 accept", "frag frag-off != 0 accept")
 #: a segment of TCP that is no reply (see passing.REPLIES)
 _NO_REPLY = "tcp flags & ack == 0x0 tcp flags & (syn | rst) != rst return"
-_BEGINS = "tcp flags & (syn | ack) == syn return"
+#: of a first fragment that ends before its flags nothing is certain: it does not pass
+_BEGUN = ("tcp flags & (syn | ack) != syn accept", "meta l4proto udp accept")
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +130,7 @@ def leased_chains(found: Services) -> dict[str, list[str]]:
     """A chain for each number, for all ways."""
     chains: dict[str, list[str]] = {}
     if found.drains:
-        chains["service_drained"] = [_BEGINS, "accept"]
+        chains["service_drained"] = list(_BEGUN)
     for number in range(1, len(found.numbers) + 1):
         # nothing of the mark is left in this, so that it is the number
         key = f"meta mark & 0x00000000 | {number:#010x}"
