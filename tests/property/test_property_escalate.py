@@ -233,7 +233,7 @@ hours = st.builds(
 )
 
 
-@EXAMPLES
+@settings(EXAMPLES, max_examples=80)
 @given(policies, hours, st.lists(timed_turns, max_size=25))
 def test_a_calendar_only_closes_and_leaves_the_ladders_alone(
     policy: Policy, clause: Hours, history: list[tuple[Answer, Answer, int, Judged, bool]]

@@ -363,7 +363,7 @@ def test_judging_is_total_and_an_allow_is_never_empty(
             assert any(finding.id.endswith(".match") for finding in verdict.findings)
 
 
-@EXAMPLES
+@settings(EXAMPLES, max_examples=80)
 @given(
     policies,
     evidence,
