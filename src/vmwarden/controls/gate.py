@@ -9,7 +9,7 @@ both stands a second layer at the devices, whose lease is renewed and ended in t
 import errno
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from vmwarden.errors import BugError, CommandFailed, ControlFailed
 from vmwarden.linux import accounts, nft
@@ -126,6 +126,8 @@ class NftGate:
         self._made: _Made | None = None
         #: why the second layer could not be put in place; "" = it stands, or there is to be none
         self._second_failed = ""
+        #: somebody changed our tables since: it may have been that, and is worth another try
+        self._second_again = False
         #: the generation of the rules at which all tables were last found as made.  Reading the tables takes
         #: 1 to 3 ms of CPU, asking for the generation 0.01: the warden looks with every tick.
         self._found_at: int | None = None
@@ -225,6 +227,9 @@ class NftGate:
         if self._made is None:
             return Heard()
         touched = self._listening().touched()
+        if touched:
+            self._shut_if_changed(self._connected())
+            self._second_again = bool(self._second_failed)
         second = self._second_layer()
         if second is None:
             return Heard(touched=touched)
@@ -380,6 +385,7 @@ class NftGate:
 
     def _install_second(self, second: SecondLayer[Message], policy: Policy) -> None:
         stood = second.installed()
+        self._second_again = False
         try:
             second.install(policy)
             if not stood and (booting_ms := nft.left(self._connected(), TABLE, booting.SET)):
@@ -409,10 +415,7 @@ class NftGate:
         self._listening()
         try:
             rules = self._static(connection)
-            if self._made is not None and not nft.standing(connection, TABLE):
-                lease = nft.running(connection) if standing.permit else nft.Running(0, False)
-                if not lease.milliseconds or lease.guarded:
-                    rules.shut()
+            self._shut_if_changed(connection)
             booting_ms = nft.left(connection, TABLE, booting.SET)
             anew = rules.put(text, exchange=standing.rules)
             if anew and booting_ms:
@@ -429,6 +432,17 @@ class NftGate:
             named, rules=nft.digest(connection, TABLE), permit=nft.digest(connection, ALIVE_TABLE)
         )
         return anew
+
+    def _shut_if_changed(self, connection: Connection) -> None:
+        """Somebody has deleted our rules, or changed them: nothing passes a closed gate until they are put
+        back.  Before anything else: reading and loading takes tens of milliseconds on a busy machine."""
+        if self._made is None or nft.digest(connection, TABLE) == self._made.rules:
+            return
+        lease = nft.running(connection)
+        if not lease.milliseconds or lease.guarded:
+            self._static(connection).shut()
+            # only put takes that away again: the rules do not stand until then, whoever puts them back
+            self._made, self._found_at = replace(self._made, rules=""), None
 
     def _switch(self, name: str, milliseconds: int) -> None:
         messages = [nft.emptied(TABLE, name), nft.timed(TABLE, name, nft.FAMILIES, milliseconds)]
@@ -451,7 +465,7 @@ class NftGate:
         standing = _Standing(
             rules=nft.digest(self._connection, TABLE) == self._made.rules,
             permit=nft.digest(self._connection, ALIVE_TABLE) == self._made.permit,
-            second=second is None or second.installed(),
+            second=not self._second_again and (second is None or second.installed()),
         )
         whole = standing.rules and standing.permit and standing.second
         self._found_at = now_at if whole else None

@@ -102,6 +102,8 @@ class SecondLayer:
             connection.commit(self.ending(), what="ending the second layer's lease")
         ours = names(policy, users=users)
         now = nft.digests(connection, TABLE, family=NFPROTO_NETDEV)
+        if not now.keys() >= {"", *ours}:
+            raise ControlFailed("the second layer's rules: somebody deleted them while they were loaded")
         kept = {name: value for name, value in self._made.items() if name in now and _index(name)}
         self._made = {name: now[name] for name in ("", *ours)} | kept
         self._fingerprint = wanted

@@ -31,6 +31,8 @@ SERVICES_SET = "lease_services"
 #: closes by itself while the table of the rules is made anew
 BRIDGE_TABLE = "vmwarden_bridge"
 _TRIAL_TABLE = "vmwarden_trial"
+#: once more for each time that somebody else was faster
+_DELETE_TRIES = 3
 _LEASES = (LEASE_SET, GUARDED_SET, DRAIN_SET, SERVICES_SET)
 
 # enum nf_tables_msg_types
@@ -164,8 +166,9 @@ def shut(connection: Connection) -> None:
 
     It takes 0.1 ms where nft takes 20 to 30.  Raises NetlinkRefused, ControlFailed.
     """
-    messages = [_delete(BRIDGE_TABLE)] if standing(connection, BRIDGE_TABLE) else []
-    messages.append(_new_table(BRIDGE_TABLE, 0))
+    # made, deleted and made: whether one stands may change before the kernel is told
+    made = _new_table(BRIDGE_TABLE, 0)
+    messages = [made, _delete(BRIDGE_TABLE), made]
     for suffix, hook in HOOKS.items():
         chain = f"shut_{suffix}"
         messages.append(_new_chain(BRIDGE_TABLE, chain, hook, JUDGE_PRIORITY))
@@ -298,9 +301,16 @@ def owned_by_us(connection: Connection, table: str) -> bool:
 
 def delete(connection: Connection, *tables: str, family: int = nl.NFPROTO_INET) -> None:
     """Delete those of the tables that exist, in one transaction.  Raises NetlinkRefused, ControlFailed."""
-    messages = [_delete(table, family) for table in tables if standing(connection, table, family=family)]
-    if messages:
-        connection.commit(messages, what=f"deleting {' and '.join(tables)}")
+    for again in range(_DELETE_TRIES, -1, -1):
+        messages = [_delete(table, family) for table in tables if standing(connection, table, family=family)]
+        try:
+            if messages:
+                connection.commit(messages, what=f"deleting {' and '.join(tables)}")
+        except NetlinkRefused as refused:
+            if refused.number != errno.ENOENT or not again:
+                raise
+        else:
+            return
 
 
 def digest(connection: Connection, table: str, *, family: int = nl.NFPROTO_INET) -> str:
