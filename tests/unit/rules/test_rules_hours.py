@@ -182,6 +182,7 @@ def test_services_have_hours_of_their_own() -> None:
         ("backup", "hours.outside"),
         ("api", "hours.open"),
     ]
+    assert day.verdict.findings[1].found.startswith("backup: closed until 2026-11-24T01:00:00Z")
     life = Life(given, "2026-11-23T03:55:00Z")
     night = life.look()
     end = life.now.boot_ms + 5 * MINUTE

@@ -328,4 +328,6 @@ def _found(finding_id: str, changes_s: int | None, by: str) -> str:
 @lru_cache(maxsize=4096)
 def _finding(finding_id: str, answer: Answer, service: str, found: str) -> Finding:
     expected = "" if answer is Answer.ALLOW else "a slot of the hours"
-    return Finding(id=finding_id, answer=answer, subject=service, expected=expected, found=found)
+    # the name in the text, too: what people are shown has no room for subjects
+    told = f"{service}: {found}" if service else found
+    return Finding(id=finding_id, answer=answer, subject=service, expected=expected, found=told)
