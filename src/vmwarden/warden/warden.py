@@ -351,7 +351,7 @@ class Warden:
         self._decision = msgspec.structs.replace(
             self._decision, findings=self._in_force.findings + self._decision.findings
         )
-        if self._decision.answer is Answer.ALLOW:
+        if self._decision.answer is Answer.ALLOW or self._decision.scheduled:
             self._verified = now
         if self._handed_over(now):
             self._tell(now)
@@ -553,8 +553,13 @@ class Warden:
             for clause in ((policy.place, policy.host) if policy is not None else ())
             if clause is not None
         ]
+        if policy is not None and policy.hours is not None and policy.hours.time == "trusted":
+            rechecks.append(milliseconds(policy.hours.recheck))
         period = max(1_000, min(rechecks, default=60_000) // GATHERS_A_RECHECK)
-        return period if self._decision.posture is Posture.OPEN else min(period, IMPATIENT_MS)
+        decision = self._decision
+        # closed by the calendar is as it should be; a stamp that opens it is worth asking for
+        content = decision.posture is Posture.OPEN or (decision.scheduled and not decision.wants_stamp)
+        return period if content else min(period, IMPATIENT_MS)
 
     def tick_ms(self) -> int:
         """How long the loop may sleep: a third of the lease, so that one late renewal closes nothing."""
