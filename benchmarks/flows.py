@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ending the VM's own TCP flows, while the gate is still open and after it has closed.
+"""Ending the VM's own TCP flows: while the gate is open, after it has closed, and as the warden does it.
 
 In namespaces, as root.  The VM's end of each flow is a socket of this process, the other end one of a forked
 process, which counts what it hears.  Each round connects all flows anew.  They are ended in turns of TURN_MS,
@@ -35,6 +35,8 @@ SIZES = (10, 1_000, 10_000)
 _PORT = 7201
 _BACKLOG = 128
 _WITHIN_S = 60.0
+#: warden.gatekeeper.ENDING_MS
+_RESETS_MS = 5_000
 #: descriptors for everything else
 _SPARE = 100
 
@@ -58,10 +60,16 @@ def run(rounds: int) -> list[Figure]:
         gate = NftGate()
         try:
             gate.install(policy())
-            for many in SIZES:
-                for name, close in (("gate still open", lambda: None), ("gate just closed", gate.flush)):
+            # what lets resets out does so for seconds: the last of all
+            for name, close in (
+                ("gate still open", lambda: None),
+                ("gate just closed", gate.flush),
+                ("gate just closed, resets let out", lambda: _close(gate)),
+            ):
+                for many in SIZES:
                     ended = [_round(network, gate, many, close) for _ in range(rounds)]
                     figures.append(_figure(f"ending {many:,} TCP flows, {name}", many, ended))
+            for many in SIZES:
                 looks = [_look(network, gate, many) for _ in range(rounds)]
                 figures.append(
                     Figure(
@@ -87,6 +95,12 @@ def _figure(name: str, many: int, ended: list[_Ended]) -> Figure:
         detail=f"{took}, {len(ended)} rounds; {turns:.0f} turns, the longest {longest:.1f} ms;"
         f" {min(one.told for one in ended)} to {max(one.told for one in ended)} peers were told",
     )
+
+
+def _close(gate: NftGate) -> None:
+    """As warden.gatekeeper does on the way to quarantined."""
+    gate.flush()
+    gate.end_flows(_RESETS_MS)
 
 
 def _round(network: Lan, gate: NftGate, many: int, close: Callable[[], object]) -> _Ended:
@@ -145,6 +159,9 @@ def _connected(network: Lan, gate: NftGate, many: int) -> Iterator[Callable[[], 
                 told: int = here.recv()
                 return told
 
+            # what is accepted here may still be on its way to the other end
+            if heard():
+                raise Failed("a flow ended before it was begun")
             yield heard
         finally:
             peer.kill()
