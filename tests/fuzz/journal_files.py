@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Targets: the files of the journal."""
 
+import os
 import shutil
 from collections.abc import Sequence
 from functools import cache, partial
@@ -69,11 +70,21 @@ def _whole_and_broken(suffix: str) -> Sequence[bytes]:
 
 def _file(suffix: str, data: bytes) -> None:
     """Another warden finds it so."""
-    room, genuine, changed = _room(), _genuine(closed=not suffix), _name(suffix)
+    _put(_genuine(closed=not suffix) | {_name(suffix): data})
+
+
+def _beside(data: bytes) -> None:
+    """A file of any name lies beside the journal."""
+    name = os.fsdecode(data.replace(b"\0", b"").replace(b"/", b"")[:200])
+    _put(_genuine() | {name or "x": b"x"} if name not in (".", "..") else _genuine())
+
+
+def _put(files: dict[str, bytes]) -> None:
+    room = _room()
     shutil.rmtree(room, ignore_errors=True)
     room.mkdir(mode=0o700)
-    for name, whole in genuine.items():
-        (room / name).write_bytes(data if name == changed else whole)
+    for name, whole in files.items():
+        (room / name).write_bytes(whole)
         (room / name).chmod(0o600)
     path = room / "journal.db"
     _read(path)
@@ -179,14 +190,21 @@ TARGETS = (
             name=f"journal.db{suffix}",
             seeds=partial(_whole_and_broken, suffix),
             run=partial(_file, suffix),
-            counts=(8, 2_500),
+            counts=(8, 1_000),
             within_s=1.0,
         )
         for suffix in ("", "-wal", "-shm", ".head", ".sealed")
     ),
+    Target(
+        name="journal-names",
+        seeds=lambda: [*(name.encode() for name in _genuine()), b"journal.db.aside-1", b"journal.db.new-wal"],
+        run=_beside,
+        counts=(8, 800),
+        within_s=1.0,
+    ),
     Target(name="journal-head", seeds=lambda: [_genuine()[_name(".head")]], run=_head, raises=_REFUSED),
     Target(
-        name="journal-export", seeds=lambda: [_exported()], run=_export, raises=_REFUSED, counts=(200, 30_000)
+        name="journal-export", seeds=lambda: [_exported()], run=_export, raises=_REFUSED, counts=(200, 60_000)
     ),
     Target(name="journal-note", seeds=_notes, run=_note, raises=_REFUSED),
     Target(name="journal-base", seeds=_bases, run=_base, raises=_REFUSED, form="json"),

@@ -124,7 +124,7 @@ TARGETS = (
         raises=_REFUSED,
         form="netlink",
         header=16,
-        counts=(250, 60_000),
+        counts=(250, 22_000),
     ),
     Target(
         name="device-events",
@@ -133,7 +133,7 @@ TARGETS = (
         raises=_REFUSED,
         form="netlink",
         header=16,
-        counts=(250, 80_000),
+        counts=(250, 35_000),
     ),
     Target(
         name="rules",
@@ -142,7 +142,7 @@ TARGETS = (
         raises=_REFUSED,
         form="netlink",
         header=4,
-        counts=(40, 12_000),
+        counts=(40, 5_000),
     ),
     Target(
         name="rules-events",
@@ -151,7 +151,7 @@ TARGETS = (
         raises=_REFUSED,
         form="netlink",
         header=4,
-        counts=(300, 120_000),
+        counts=(300, 45_000),
     ),
     Target(
         name="sockets",
@@ -160,7 +160,7 @@ TARGETS = (
         raises=_REFUSED,
         form="netlink",
         header=56,
-        counts=(700, 100_000),
+        counts=(700, 80_000),
     ),
     Target(
         name="local-routes",
@@ -169,7 +169,7 @@ TARGETS = (
         raises=_REFUSED,
         form="netlink",
         header=12,
-        counts=(700, 200_000),
+        counts=(700, 150_000),
     ),
     Target(
         name="acknowledgements",

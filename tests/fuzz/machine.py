@@ -244,32 +244,32 @@ def _names(data: bytes) -> None:
 
 
 TARGETS = (
-    Target(name="tzif", seeds=_zones, run=_zone, raises=(UntrustedInput,), counts=(1_000, 150_000)),
+    Target(name="tzif", seeds=_zones, run=_zone, raises=(UntrustedInput,), counts=(1_000, 300_000)),
     Target(
         name="tzdata",
         seeds=lambda: [*_zones(), b"# version 2025b\n# ddeps x\n"],
         run=_tzdata,
-        counts=(100, 40_000),
+        counts=(100, 20_000),
     ),
     Target(
         name="proc-protocols",
         seeds=lambda: [_PROTOCOLS],
         run=_protocols,
         raises=(ControlFailed,),
-        counts=(700, 150_000),
+        counts=(700, 200_000),
     ),
-    Target(name="proc-processes", seeds=_processes, run=_process, counts=(80, 40_000)),
+    Target(name="proc-processes", seeds=_processes, run=_process, counts=(80, 15_000)),
     Target(
         name="environment",
         seeds=lambda: [b"SOCKET\n10000000\n%d" % os.getpid(), b"@abstract-of-nobody\n1\n", b"\n\n"],
         run=_environment,
-        counts=(700, 150_000),
+        counts=(700, 80_000),
     ),
     Target(
         name="inherited",
         seeds=lambda: [b"MEMORY,1000,1001\n" + _words()[1], b"999,1000\n{}"],
         run=_inherited,
-        counts=(300, 80_000),
+        counts=(300, 300_000),
     ),
     Target(
         name="handover",
@@ -277,14 +277,14 @@ TARGETS = (
         run=_handover,
         raises=(UntrustedInput,),
         form="json",
-        counts=(150, 40_000),
+        counts=(150, 60_000),
     ),
     Target(
         name="command-line",
         seeds=lambda: [b"--observe\n--for\n60s", b"--watcher\nexternal\n--user\nroot", b"--root\n/tmp"],
         run=_command_line,
         raises=(UsageError, UntrustedInput),
-        counts=(60, 15_000),
+        counts=(60, 10_000),
     ),
     Target(
         name="programs",
