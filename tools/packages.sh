@@ -4,12 +4,13 @@
 set -euo pipefail
 declare -A sets=(
   [base]="python3-venv"
-  [test]="nftables iproute2 openssh-client cryptsetup-bin procps"
+  [test]="nftables iproute2 openssh-client cryptsetup-bin procps iptables dbus-daemon python3-dbus python3-gi gir1.2-glib-2.0"
   [guest]="qemu-system-x86 mmdebstrap debian-archive-keyring busybox-static e2fsprogs squashfs-tools iproute2 openssh-client"
 )
 # Unpacked below .cache and not installed: a package with a service would take over this machine's clock.  What chrony
-# needs besides is there with apt, systemd and openssh-client.
-declare -A unpacked=([test]="chrony")
+# needs besides is there with apt, systemd and openssh-client.  firewalld would begin to guard this machine; it is a
+# Python program of 0.5 MB in three packages.
+declare -A unpacked=([test]="chrony firewalld python3-firewall python3-nftables")
 missing=()
 for set in "$@"; do
   for package in ${sets[$set]}; do
