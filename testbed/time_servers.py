@@ -248,9 +248,9 @@ class Client:
 
     def round(self, within_s: float = 15.0) -> float:
         """Seconds until a whole round is over."""
-        before = self.time.findings()
+        before = self.time.rounds
         self.time.ask(self._clock.now())
-        return self.until(lambda: self.time.findings() is not before, within_s)
+        return self.until(lambda: self.time.rounds > before, within_s)
 
     def ids(self) -> dict[str, str]:
         """Of the last round: server, and what was said of it; "" for the round itself."""

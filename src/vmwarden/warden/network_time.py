@@ -8,6 +8,7 @@ a silent server costs nothing as long as enough others agree.
 
 from collections.abc import Callable
 
+from vmwarden.errors import Malformed
 from vmwarden.model.message import Carried, ToWatcher
 from vmwarden.model.moment import Moment
 from vmwarden.model.time_servers import TrustedTime
@@ -61,21 +62,24 @@ class NetworkTime:
         self._vote: Vote | None = None
         self._before: TimeAnchor | None = None
         self._asking = self._agreed = False
-        self._began_ms: int | None = None
+        self._began_ms = -LEAST_ROUND_MS
         self._next_ms = 0
         self._again_ms = AGAIN_MS
         self._findings: tuple[Finding, ...] = (_finding("time.no-quorum", Answer.UNKNOWN, "not asked yet"),)
+        #: how many are over
+        self.rounds = 0
         #: the newest stamp on which enough servers agreed
         self.anchor: TimeAnchor | None = None
 
     def ask(self, now: Moment) -> None:
         """A stamp is wanted at once (a slot begins, the VM may have moved), or as soon as servers bear it."""
-        soonest = now.boot_ms if self._began_ms is None else self._began_ms + LEAST_ROUND_MS
-        self._next_ms = min(self._next_ms, max(now.boot_ms, soonest))
+        self._next_ms = min(self._next_ms, now.boot_ms if self._agreed else self._began_ms + self._again_ms)
 
     def step(self, now: Moment, *, floor_ms: int) -> tuple[ToWatcher, ...]:
         """Do what is due; what is to be sent.  floor_ms: an instant that has passed (rules.trusted_time)."""
-        if now.boot_ms >= self._next_ms:
+        if now.boot_ms >= self._round_ms:
+            if self._asking:
+                self._end_round(now, floor_ms)
             self._begin_round(now)
         at_least_ms = self._at_least_ms(floor_ms)
         orders: list[ToWatcher] = []
@@ -87,7 +91,9 @@ class NetworkTime:
         return tuple(orders)
 
     def hear(self, carried: Carried, now: Moment, *, floor_ms: int) -> tuple[ToWatcher, ...]:
-        """What the watcher brings.  now: read after it came.  What is to be sent."""
+        """What the watcher brings.  now: read after it came.  What is to be sent.  Raises Malformed."""
+        if not carried.ended.isprintable():
+            raise Malformed("a line has ended for a reason that cannot be printed")
         at_least_ms = self._at_least_ms(floor_ms)
         orders: list[ToWatcher] = []
         for server in self._servers:
@@ -95,7 +101,7 @@ class NetworkTime:
             orders += server.hear(carried, now, at_least_ms=at_least_ms)
             if server.bound is not None and server.bound is not before:
                 self._bounds[server.server.name] = (server.bound, now.boot_ms)
-                self._count(now)
+                self._count(now, floor_ms)
         return (*orders, *self.step(now, floor_ms=floor_ms))
 
     def descriptors(self) -> tuple[int, ...]:
@@ -108,7 +114,7 @@ class NetworkTime:
         if len(self.descriptors()) < self._tls_at_once and any(s.waits_for_tls for s in self._servers):
             return 0
         due = [server.due_ms for server in self._servers if server.due_ms is not None]
-        return max(0, min([self._next_ms, *due]) - now.boot_ms)
+        return max(0, min([self._round_ms, *due]) - now.boot_ms)
 
     def findings(self) -> tuple[Finding, ...]:
         """What the last round came to, and what is wrong with whom.  The same from turn to turn."""
@@ -126,6 +132,11 @@ class NetworkTime:
 
     # -- within -----------------------------------------------------------------------------------
 
+    @property
+    def _round_ms(self) -> int:
+        """When the next round begins, CLOCK_BOOTTIME."""
+        return max(self._next_ms, self._began_ms + LEAST_ROUND_MS)
+
     def _at_least_ms(self, floor_ms: int) -> int:
         return max(floor_ms, _BUILT_MS, self.anchor.utc_ms if self.anchor is not None else 0)
 
@@ -136,28 +147,40 @@ class NetworkTime:
         for server in self._servers:
             server.begin_round(now)
 
-    def _count(self, now: Moment) -> None:
+    def _count(self, now: Moment, floor_ms: int) -> None:
         bounds = []
         for bound, at_ms in self._bounds.values():
             drift = drift_ms(now.boot_ms - at_ms)
             bounds.append(Bound(bound.server, bound.earliest_ms - drift, bound.latest_ms + drift))
+        first = self._vote is None
         self._vote = vote(tuple(bounds), listed=len(self._servers))
-        if self._vote is not None:
-            self.anchor = TimeAnchor(
-                utc_ms=now.boot_ms + self._vote.earliest_ms,
-                boot_ms=now.boot_ms,
-                boot_id=now.boot_id,
-                spread_ms=self._vote.latest_ms - self._vote.earliest_ms,
-            )
+        if self._vote is None:
+            return
+        self.anchor = TimeAnchor(
+            utc_ms=now.boot_ms + self._vote.earliest_ms,
+            boot_ms=now.boot_ms,
+            boot_id=now.boot_id,
+            spread_ms=self._vote.latest_ms - self._vote.earliest_ms,
+        )
+        if first:
+            # what is wrong with whom is told when the round is over
+            self._findings = (*self._of_the_vote(floor_ms), *self._told())
 
     def _end_round(self, now: Moment, floor_ms: int) -> None:
         self._asking = False
+        self.rounds += 1
         if self._vote is None:
             self._next_ms = min(self._next_ms, now.boot_ms + self._again_ms)
             self._again_ms = min(2 * self._again_ms, self._period_ms)
         else:
             self._again_ms = AGAIN_MS
-        self._findings = (*self._of_the_vote(floor_ms), *self._of_servers())
+        outvoted = self._vote.outvoted if self._vote is not None else ()
+        # what goes with a change of the whole is told with it
+        at_once = self._vote is None or not self._agreed
+        self._agreed = self._vote is not None
+        for server in self._servers:
+            server.end_round(outvoted=server.server.name in outvoted, at_once=at_once)
+        self._findings = (*self._of_the_vote(floor_ms), *self._told())
 
     def _of_the_vote(self, floor_ms: int) -> tuple[Finding, ...]:
         listed = len(self._servers)
@@ -174,18 +197,9 @@ class NetworkTime:
             return (agreed,)
         if stalled_ms(before, self.anchor) < STALLED_MS:
             return (agreed,)
-        return (
-            agreed,
-            _finding("time.stalled", Answer.ALLOW, "this VM was paused, or restored"),
-        )
+        return (agreed, _finding("time.stalled", Answer.ALLOW, "this VM was paused, or restored"))
 
-    def _of_servers(self) -> tuple[Finding, ...]:
-        outvoted = self._vote.outvoted if self._vote is not None else ()
-        # what goes with a change of the whole is told with it
-        at_once = self._vote is None or not self._agreed
-        self._agreed = self._vote is not None
-        for server in self._servers:
-            server.end_round(outvoted=server.server.name in outvoted, at_once=at_once)
+    def _told(self) -> tuple[Finding, ...]:
         return tuple(
             _finding(server.told.id, Answer.ALLOW, server.told.found, server.server.name)
             for server in self._servers

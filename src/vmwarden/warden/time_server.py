@@ -16,9 +16,11 @@ from vmwarden.warden.key_establishment import KeyEstablishment, Keys, Trouble
 
 #: between attempts to establish keys: the first time, half as much more each time, and at most.  10 s and 1.5
 #: are those of RFC 8915 section 4.2; its limit of 5 days is not: a VM may be closed meanwhile
-KE_AGAIN_MS, KE_AT_MOST_MS = 10_000, 900_000
-#: the first time where no connection came about: at boot the network may be a moment late
-KE_UNREACHED_MS = 2_000
+KE_AGAIN_MS = (10_000, 300_000)
+#: the same where no connection came about: nobody is bothered, and the network may be a moment late
+KE_UNREACHED_MS = (2_000, 64_000)
+#: half as much more so many times is beyond both
+_KE_STEPS = 20
 #: keys are made anew after a day: then the certificate is looked at again
 KEYS_MS = 86_400_000
 #: a server that asks us to be slower is left alone for so long, doubling; one that wants us gone, for longest
@@ -177,6 +179,9 @@ class ServerTalk:
         """For the time, or for keys to ask with: those take their turn (step)."""
         stale = not self._cookies or self._nak or now.boot_ms - self._keys_made_ms > KEYS_MS
         if stale and now.boot_ms >= self._next_ke_ms:
+            # also if its line is gone before anything comes of it: a watcher that connects ever again
+            # must not make us start a process each time
+            self._next_ke_ms = now.boot_ms + KE_UNREACHED_MS[0]
             self.establishment = KeyEstablishment(
                 self.server, authorities=self._authorities, line=self._new_line(), connect=self._connect
             )
@@ -209,9 +214,9 @@ class ServerTalk:
     def _settle(self, done: KeyEstablishment, outcome: Keys | Trouble, now: Moment) -> None:
         self.establishment = None
         self._failures += 1  # until an answer shows that the keys work (RFC 8915 section 4.2)
-        first = KE_AGAIN_MS if done.stood else KE_UNREACHED_MS
-        again = first * 3 ** (self._failures - 1) // 2 ** (self._failures - 1)
-        self._next_ke_ms = now.boot_ms + min(again, KE_AT_MOST_MS)
+        first, most = KE_AGAIN_MS if done.stood else KE_UNREACHED_MS
+        steps = min(self._failures - 1, _KE_STEPS)
+        self._next_ke_ms = now.boot_ms + min(first * 3**steps // 2**steps, most)
         if isinstance(outcome, Trouble):
             self.trouble = outcome
             return

@@ -4,6 +4,7 @@ import os
 
 import pytest
 
+from vmwarden.errors import Malformed
 from vmwarden.model.message import Carried
 from vmwarden.model.moment import Moment
 from vmwarden.model.time_servers import TrustedTime
@@ -12,8 +13,8 @@ from vmwarden.ports.tls import Failed
 from vmwarden.rules import nts, nts_ke
 from vmwarden.rules.trusted_time import reached, utc
 from vmwarden.testing.clock import FakeClock
-from vmwarden.testing.time_server import SimulatedNetwork, SimulatedServer
-from vmwarden.warden.network_time import NetworkTime
+from vmwarden.testing.time_server import SimulatedNetwork, SimulatedServer, SimulatedTls
+from vmwarden.warden.network_time import LEAST_ROUND_MS, NetworkTime
 
 PERIOD_MS = 20_000
 HOUR_MS = 3_600_000
@@ -30,13 +31,18 @@ class World:
         self.paused_ms = 0
         self.floor_ms = 0
         self.most_in_tls = 0
+        self.begun = 0
         self.time = NetworkTime(
             TrustedTime(servers=tuple(server.listed for server in self.servers)),
             period_ms=period_ms,
-            connect=self.network.connect,
+            connect=self._connect,
             random=os.urandom,
             new_line=itertools.count(1).__next__,
         )
+
+    def _connect(self, *, name: str, authorities: tuple[bytes, ...]) -> SimulatedTls:
+        self.begun += 1
+        return self.network.connect(name=name, authorities=authorities)
 
     @property
     def true_ms(self) -> int:
@@ -285,8 +291,8 @@ def test_a_server_that_answers_nak_for_ever_is_asked_more_and_more_rarely() -> N
     world = World()
     world.servers[0].forgetful = True
     world.run(HOUR_MS)
-    # 10 s, 15 s, 22 s, ... 15 min: 180 rounds, and not 180 handshakes
-    assert 5 <= world.servers[0].handshakes <= 15
+    # 10 s, 15 s, 22 s, ... 5 min: 180 rounds, and not 180 handshakes
+    assert 10 <= world.servers[0].handshakes <= 20
     assert world.servers[1].handshakes == 1
 
 
@@ -460,9 +466,52 @@ def test_a_watcher_that_is_lost_takes_its_lines_with_it() -> None:
     orders = world.time.step(world.clock.now(), floor_ms=0)
     assert len(orders) == 2  # of three servers one more than may lie
     world.time.lost()
-    assert world.time.wait_ms(world.clock.now()) == 0
-    world.run(1_000)
+    assert world.time.wait_ms(world.clock.now()) == LEAST_ROUND_MS
+    world.run(3_000)
     assert world.ids() == {"": "time.agreed"}
+
+
+def test_a_watcher_that_connects_ever_again_starts_no_process_each_time() -> None:
+    world = World()
+    for _ in range(1_000):
+        world.network.order(world.time.step(world.clock.now(), floor_ms=0), world.clock.now(), true_ms=0)
+        world.time.lost()
+        world.clock.advance(10)
+    # 10 s, three servers, one handshake in 2 s each
+    assert world.begun <= 15
+    world.run(5_000)
+    assert world.ids() == {"": "time.agreed"}
+
+
+def test_a_reason_that_cannot_be_printed_is_of_a_captured_watcher() -> None:
+    world = World()
+    world.run(1)
+    with pytest.raises(Malformed):
+        world.time.hear(Carried(line=1, ended="\x1b[2J"), world.clock.now(), floor_ms=0)
+
+
+def test_a_network_that_is_back_after_a_day_is_found_within_a_minute() -> None:
+    world = World()
+    for server in world.servers:
+        server.reachable = False
+    world.run(DAY_MS)
+    for server in world.servers:
+        server.reachable = True
+    world.run(64_000 + PERIOD_MS)
+    assert world.ids() == {"": "time.agreed"}
+
+
+def test_asking_in_vain_is_not_asking_without_end() -> None:
+    world = World()
+    world.run(1_000)
+    for server in world.servers:
+        server.change = lambda data: None
+    before = world.servers[0].questions
+    for _ in range(600):
+        world.time.ask(world.clock.now())
+        world.run(100)
+    # 60 s: after 4, 8, 16 and 20 s; without the back-off it would be thirty
+    assert world.servers[0].questions - before <= 6
 
 
 def test_lines_that_nobody_opened_are_ignored() -> None:
