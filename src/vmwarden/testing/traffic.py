@@ -23,6 +23,15 @@ _TOTAL_RETRANS = struct.Struct("=100xI")
 #: what one packet carries
 _PAYLOAD = b"vmwarden" * 8
 _CONNECT_WITHIN_S = 3.0
+#: what a flow says that has ended; the last two if the kernel was asked to end it (SOCK_DESTROY)
+_DIED = (
+    errno.EPIPE,
+    errno.ECONNRESET,
+    errno.ECONNREFUSED,
+    errno.ETIMEDOUT,
+    errno.ECONNABORTED,
+    errno.EDESTADDRREQ,
+)
 #: how long packets that are on their way may take once sending has stopped
 _DRAIN_S = 0.3
 
@@ -74,7 +83,7 @@ class Flow:
             # A refused UDP packet says EPERM; a stream that has died stays silent.
             if error.errno == errno.EPERM:
                 self.refused += 1
-            elif error.errno not in (errno.EPIPE, errno.ECONNRESET, errno.ECONNREFUSED, errno.ETIMEDOUT):
+            elif error.errno not in _DIED:
                 raise
             return
         self.sent += 1
@@ -151,9 +160,11 @@ class Traffic:
                 yield
             finally:
                 stop_sending.set()
-                sending.result()
-                time.sleep(_DRAIN_S)
-                stop_receiving.set()
+                try:
+                    sending.result()
+                    time.sleep(_DRAIN_S)
+                finally:
+                    stop_receiving.set()
                 receiving.result()
 
     def close(self) -> None:

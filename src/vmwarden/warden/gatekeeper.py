@@ -107,8 +107,10 @@ class Gatekeeper:
         elif not self._standing():
             self.install(policy, now, "gate.repaired")
 
-    def renew(self, decision: Decision, policy: Policy, now: Moment, *, guarded: bool) -> Moment | None:
+    def renew(self, decision: Decision, policy: Policy, *, guarded: bool) -> Moment | None:
         """One lease, as long as the decision bears.  When it was granted; None = closed."""
+        # putting an opening on record took its time since the decision
+        now = self._clock.now()
         ms = lease.milliseconds(decision, policy, now=now, uncertainty_ms=UNCERTAINTY_MS)
         services = _services(decision, policy, now)
         if ms <= 0 and services is None:

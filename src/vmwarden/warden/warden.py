@@ -389,7 +389,7 @@ class Warden:
             policy = self._guarded_policy()
             if policy is not None and self._decision.services and not self._gate.failed:
                 # services with hours of their own, beside a rest that the calendar closes
-                self._gate.renew(self._decision, policy, now, guarded=False)
+                self._gate.renew(self._decision, policy, guarded=False)
             elif self._gate.leased:
                 self._gate.close(posture, now)
             if posture in _ENDS and self._taken not in _ENDS:
@@ -414,7 +414,7 @@ class Warden:
             return
         self._watch_ways(posture, now)
         opened = self._taken is not posture
-        after = self._gate.renew(self._decision, policy, now, guarded=posture is Posture.GUARDED)
+        after = self._gate.renew(self._decision, policy, guarded=posture is Posture.GUARDED)
         if after is None:
             return
         self._tell(now)
