@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.integration import gate_probe as probe
 from tests.integration.foreign_programs import (
     BRIDGE,
     CONTAINER,
@@ -27,13 +28,13 @@ from tests.integration.foreign_programs import (
     container,
     iptables_restore,
 )
-from tests.integration.gate_policy import nft_gate, uids
+from tests.integration.gate_policy import gate_policy, nft_gate, uids
 from tests.integration.stamped_flows import StampedFlow, StampedFlows
 from vmwarden.controls.gate import NftGate
 from vmwarden.controls.second_layer import SecondLayer
 from vmwarden.linux import nft
 from vmwarden.linux.nfnetlink import NFPROTO_NETDEV, Connection
-from vmwarden.rules.ruleset import ALIVE_TABLE, TABLE
+from vmwarden.rules.ruleset import ALIVE_TABLE, TABLE, closed
 from vmwarden.testing.network import BEHIND, PEER, VM, Lan
 
 pytestmark = pytest.mark.root
@@ -44,9 +45,9 @@ OPEN_MS = 3_000
 GAP_S = 0.05
 #: a guardian on a loaded machine
 MENDED_WITHIN_S = 15.0
-#: what others can have pass a closed gate where tables do not last, from the first packet to the last, ms:
-#: nearly all of it is the time until a busy machine runs the guardian
-LEAK_BUDGET_MS = 250.0
+#: What others can have pass a closed gate where tables do not last, from the first packet to the last, ms:
+#: the median and the most.  It is the time until a busy machine runs the guardian.
+LEAK_MEDIAN_MS, LEAK_BUDGET_MS = 100.0, 1500.0
 
 CHANGES = (
     "insert rule inet vmwarden judge_in accept",
@@ -178,7 +179,7 @@ def report(what: str, leaks: list[Leak]) -> None:
     print(
         f"\n{what} x {len(leaks)}: {sum(leak.packets > 0 for leak in leaks)} leaked; "
         f"packets p50 {statistics.median(packets):g}, max {packets[-1]}; "
-        f"ms p50 {statistics.median(ms):.2f}, max {ms[-1]:.2f}"
+        f"ms p50 {statistics.median(ms):.2f}, p99 {ms[int(len(ms) * 0.99)]:.2f}, max {ms[-1]:.2f}"
     )
 
 
@@ -212,6 +213,28 @@ def flusher(network: Lan, folder: Path) -> Callable[[int], object]:
 ACTS = pytest.mark.parametrize("acts", [6, pytest.param(200, marks=pytest.mark.soak)])
 
 
+@pytest.mark.parametrize("change", ["flush ruleset", "insert rule inet vmwarden judge_in accept"])
+def test_hearing_of_a_change_shuts_before_anything_is_repaired(network: Lan, change: str) -> None:
+    with network.vm.entered(), closing(nft_gate(lasting=False)) as gate:
+        gate.install(gate_policy())
+        gate.heard()
+        network.vm.run("nft", change)
+        assert probe.udp(network.peer, network.vm, VM, 9000), "others can do that here"
+        assert gate.heard().touched
+        assert not probe.udp(network.peer, network.vm, VM, 9000)
+        # the boot unit may load the very same rules meanwhile: shut is shut until we put them back
+        nft.load(closed(gate_policy(), users=uids(["prober"])))
+        gate.heard()
+        assert not gate.installed()
+        gate.install(gate_policy())
+        assert gate.installed()
+        assert nft.BRIDGE_TABLE not in rules(network)
+        gate.lease(OPEN_MS)
+        network.vm.run("nft", change)
+        assert gate.heard().touched
+        assert probe.udp(network.peer, network.vm, VM, 9000), "what is open is not shut"
+
+
 @ACTS
 @pytest.mark.parametrize("lasting", [True, False], ids=["lasting", "plain"])
 def test_the_ruleset_is_flushed_while_closed(network: Lan, lasting: bool, acts: int, tmp_path: Path) -> None:
@@ -225,6 +248,7 @@ def test_the_ruleset_is_flushed_while_closed(network: Lan, lasting: bool, acts: 
     assert set(said) == {"repaired"}, said
     if lasting:
         assert passed == 0
+    assert statistics.median(leak.ms for leak in leaks) <= LEAK_MEDIAN_MS, leaks
     assert max(leak.ms for leak in leaks) <= LEAK_BUDGET_MS, leaks
 
 
@@ -267,6 +291,7 @@ def test_others_change_our_rules_while_closed(network: Lan, lasting: bool) -> No
     assert set(said) == {"repaired"}, said
     if lasting:
         assert sum(leak.packets for leak in leaks) == 0, leaks
+    assert statistics.median(leak.ms for leak in leaks) <= LEAK_MEDIAN_MS, leaks
     assert max(leak.ms for leak in leaks) <= LEAK_BUDGET_MS, leaks
 
 

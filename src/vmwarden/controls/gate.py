@@ -229,7 +229,8 @@ class NftGate:
         touched = self._listening().touched()
         if touched:
             self._shut_if_changed(self._connected())
-            self._second_again = bool(self._second_failed)
+            if self._second_failed:
+                self._second_again, self._found_at = True, None
         second = self._second_layer()
         if second is None:
             return Heard(touched=touched)
@@ -428,9 +429,11 @@ class NftGate:
         if not standing.permit:
             self._permit(connection)
         self._found_at = None
-        self._made = _Made(
-            named, rules=nft.digest(connection, TABLE), permit=nft.digest(connection, ALIVE_TABLE)
-        )
+        made = _Made(named, rules=nft.digest(connection, TABLE), permit=nft.digest(connection, ALIVE_TABLE))
+        if not (nft.standing(connection, TABLE) and nft.standing(connection, ALIVE_TABLE)):
+            # what has been read may be no table at all, and must not pass for what we have made
+            raise ControlFailed("the gate's rules: somebody deleted them while they were loaded")
+        self._made = made
         return anew
 
     def _shut_if_changed(self, connection: Connection) -> None:

@@ -42,8 +42,9 @@ _NESTED = 0x8000
 
 #: The kernel answers within the system call; waiting at all is for a kernel that defers.  Seconds.
 ANSWER_WITHIN_S = 2.0
-#: a dump that other writers keep interrupting is begun again at most so often
-DUMP_TRIES = 8
+#: A dump that other writers keep interrupting is begun again at most so often.  With 8, a program that
+#: changed its own sets 1,750 times a second made a look at our tables fail now and then.
+DUMP_TRIES = 50
 #: one datagram of a dump is at most 32 kB (NLMSG_GOODSIZE and netlink's own growth)
 _DATAGRAM = 1 << 16
 
