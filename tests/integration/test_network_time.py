@@ -292,6 +292,7 @@ def test_a_server_that_forgot_its_keys_gives_new_ones(bed: Bed) -> None:
     assert client.handshakes.count("b.test") == 1
 
 
+@pytest.mark.soak  # the rules of it are tried with servers in memory (tests/unit/warden)
 def test_a_forged_nak_costs_a_key_establishment_and_no_time(bed: Bed) -> None:
     def nak(data: bytes) -> bytes:
         return data[:1] + b"\0" + data[2:12] + b"NTSN" + data[16:84]
