@@ -167,14 +167,14 @@ TARGETS = (
         run=_request,
         raises=(UntrustedInput,),
         form="json",
-        counts=(1_500, 1_000_000),
+        counts=(1_500, 300_000),
     ),
-    Target(name="statement", seeds=statements, run=_statement, counts=(1_500, 200_000)),
-    Target(name="statement-content", seeds=_contents, run=_content, form="json", counts=(300, 60_000)),
+    Target(name="statement", seeds=statements, run=_statement, counts=(1_500, 250_000)),
+    Target(name="statement-content", seeds=_contents, run=_content, form="json", counts=(300, 20_000)),
     Target(
         name="channel-frames",
         seeds=lambda: (b'\n{"a":1}\n', b"\n" + b'{"type":"statement","jws":"x"}\n' * 3),
         run=_frames,
-        counts=(1_000, 400_000),
+        counts=(1_000, 600_000),
     ),
 )

@@ -180,7 +180,7 @@ def _order(data: bytes) -> None:
 TARGETS = (
     Target(name="ssh-key", seeds=lambda: [key.blob for key in _keys()], run=_key, raises=(UntrustedInput,)),
     Target(name="ssh-key-line", seeds=_lines, run=_line, raises=(UntrustedInput,)),
-    Target(name="ssh-signature", seeds=_signed, run=_sshsig, raises=(UntrustedInput,), counts=(800, 200_000)),
+    Target(name="ssh-signature", seeds=_signed, run=_sshsig, raises=(UntrustedInput,), counts=(800, 300_000)),
     Target(
         name="ssh-signature-inner", seeds=_inners, run=_inner, raises=(UntrustedInput,), counts=(800, 200_000)
     ),

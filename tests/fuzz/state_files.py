@@ -241,7 +241,9 @@ def _inners() -> Sequence[bytes]:
 def _closed(data: bytes) -> None:
     put({Slot.CLOSED: data})
     rules = Memory(layout()).boot_rules()
-    assert rules in (closed_rules(WILL), NO_MANAGE), "changed rules would be loaded"
+    # the first line is a comment
+    allowed = [text.partition("\n")[2] for text in (closed_rules(WILL), NO_MANAGE)]
+    assert rules[:2] == "# " and rules.partition("\n")[2] in allowed, "changed rules would be loaded"
 
 
 def _will(data: bytes) -> None:
@@ -357,7 +359,8 @@ def _named(slot: Slot) -> Target:
         seeds=partial(_seeds, slot),
         run=partial(_file, slot),
         form="json",
-        counts=(25 if heavy else 50, 8_000),
+        counts=(25, 1_500) if heavy else (50, 2_500),
+        within_s=1.0,
     )
 
 
@@ -382,15 +385,15 @@ TARGETS = (
         form="json",
         counts=(60, 15_000),
     ),
-    Target(name="incidents.json", seeds=_escalations, run=_incidents, form="json", counts=(15, 4_000)),
-    Target(name="unrecorded.json", seeds=_untold, run=_unrecorded, form="json", counts=(150, 40_000)),
-    Target(name="identity.key", seeds=_identities, run=_identity, counts=(100, 30_000)),
-    Target(name="identity.key-inner", seeds=_inners, run=_identity_inner, counts=(80, 30_000)),
+    Target(name="incidents.json", seeds=_escalations, run=_incidents, form="json", counts=(15, 1_500)),
+    Target(name="unrecorded.json", seeds=_untold, run=_unrecorded, form="json", counts=(150, 20_000)),
+    Target(name="identity.key", seeds=_identities, run=_identity, counts=(100, 6_000)),
+    Target(name="identity.key-inner", seeds=_inners, run=_identity_inner, counts=(80, 4_000)),
     Target(
         name="closed.nft",
         seeds=lambda: [closed_rules(WILL).encode(), NO_MANAGE.encode()],
         run=_closed,
         counts=(120, 40_000),
     ),
-    Target(name="policy-content", seeds=_wills, run=_will, form="json", counts=(50, 15_000)),
+    Target(name="policy-content", seeds=_wills, run=_will, form="json", counts=(50, 8_000)),
 )

@@ -247,7 +247,7 @@ class Policy(Wire, frozen=True, kw_only=True):
 
     format: Literal["vmwarden.policy/1"]
     name: Name
-    version: Annotated[int, Meta(ge=1, le=2**53)]
+    version: Annotated[int, Meta(ge=1, le=2**53 - 1)]
     vms: Annotated[tuple[VmPattern, ...], Meta(min_length=1)]
     valid: Valid
     mode: Literal["observe", "enforce"]

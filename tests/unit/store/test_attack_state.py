@@ -10,17 +10,18 @@ from cryptography.hazmat.primitives.serialization import BestAvailableEncryption
 
 from vmwarden.errors import Malformed, Tampered
 from vmwarden.model.escalation import Escalation, Incident
-from vmwarden.model.installed import Change, Floors, Outcome, Pending, Slot, Unrecorded
+from vmwarden.model.installed import Change, Floors, Outcome, Pending, Session, Slot, Unrecorded
 from vmwarden.rules import canonical, record
 from vmwarden.rules.delivery import settle
 from vmwarden.rules.installation import judge
 from vmwarden.store import incidents, unrecorded
+from vmwarden.store.delivery import apply
 from vmwarden.store.identity import identity_key
 from vmwarden.store.journal import open_journal
 from vmwarden.store.journal_reader import verify
 from vmwarden.store.layout import Layout
 from vmwarden.testing.owners import private_key
-from vmwarden.testing.state import NOW, VM, closed_rules, confirmed, on_trial, policy, trial
+from vmwarden.testing.state import NOW, VM, closed_rules, confirmed, file, on_trial, policy, trial
 
 ENFORCE = policy(5, "enforce")
 
@@ -147,3 +148,18 @@ def test_a_journal_whose_tables_have_names_that_are_no_text(tmp_path: Path) -> N
     assert journal.append("event", {}, NOW).seq == 1
     with pytest.raises(Tampered):
         verify(path.with_name("journal.db.aside-1"))
+
+
+def test_the_highest_version_of_a_policy_can_be_recorded_and_no_higher_one_is_read(layout: Layout) -> None:
+    for slot, cell in confirmed(ENFORCE).items():
+        assert isinstance(cell, bytes)
+        layout.path(slot).parent.mkdir(parents=True, exist_ok=True)
+        put(layout, slot, cell)
+
+    def give(version: int) -> tuple[Change, ...]:
+        given = file(policy(version, "enforce"))
+        return apply(layout, given, now=NOW, utc_ms=None, session=Session(), closed_rules=closed_rules)
+
+    with pytest.raises(Malformed):
+        give(2**53)
+    assert recorded(give(2**53 - 1)) == ["policy.applied", "policy.confirmed"]
