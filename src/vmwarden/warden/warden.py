@@ -300,8 +300,11 @@ class Warden:
         """Readable when the kernel has something to tell about the gate: then call gate_event."""
         return self._gate.filenos() if self.enforcing else ()
 
-    def gate_event(self) -> None:
-        """Somebody changed our rules, or something happened to a device: put right what can be."""
+    def gate_event(self) -> bool:
+        """Somebody changed our rules, or something happened to a device: put right what can be.
+
+        False: it was nothing of ours.
+        """
         now = self._clock.now()
         heard = self._gate.heard(self._guarded_policy(), now)
         announced = sorted({event.link.name for event in heard.links if event.announce})
@@ -316,6 +319,7 @@ class Warden:
                 now,
             )
             self._asked_at_ms = None
+        return heard.touched or heard.lost or bool(heard.links)
 
     def _guarded_policy(self) -> Policy | None:
         """The policy whose rules the gate has; None = the boot file's."""
