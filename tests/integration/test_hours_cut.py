@@ -33,8 +33,7 @@ pytestmark = pytest.mark.root
 
 #: design.md, budgets: last packet of an open flow after the slot's end
 LATE_MS = 10.0
-#: what is left of the slot when all has begun: about two seconds
-SLOT_S = 3
+SLOT_S = 5
 
 
 def policy_until(end_s: int, **more: object) -> Policy:
@@ -107,24 +106,40 @@ def flows_of(traffic: Traffic, network: Lan) -> list[Flow]:
     ]
 
 
+def cut(network: Lan, *, stopped: bool, slot_s: int) -> list[float]:
+    """How late the last packet of each flow was, milliseconds.  [] = too short a slot for this machine."""
+    end_s = int(time.time()) + slot_s
+    with warden(network, policy_until(end_s)) as made:
+        traffic = Traffic()
+        try:
+            flows = flows_of(traffic, network)
+            if time.time() > end_s - 1.5:
+                return []
+            with traffic.running():
+                # stopped: nobody renews, looks or closes from half a second before the end on
+                run(made, end_s - 0.5 if stopped else end_s + 0.5)
+                time.sleep(max(0.0, end_s + 0.5 - time.time()))
+        except TimeoutError:
+            assert time.time() > end_s, "a flow could not be opened in an open slot"
+            return []
+        finally:
+            traffic.close()
+    assert all(flow.received > 20 for flow in flows)
+    return [late_ms(flow, end_s) for flow in flows]
+
+
 @pytest.mark.parametrize("stopped", [False, True], ids=["running", "stopped before"])
 @pytest.mark.parametrize("cuts", [3, pytest.param(50, marks=pytest.mark.soak)])
 def test_the_kernel_cuts_at_the_end_of_the_slot(network: Lan, cuts: int, stopped: bool) -> None:
     late: list[float] = []
     for _ in range(cuts):
-        end_s = int(time.time()) + SLOT_S + 1
-        with warden(network, policy_until(end_s)) as made:
-            traffic = Traffic()
-            flows = flows_of(traffic, network)
-            with traffic.running():
-                # stopped: nobody renews, looks or closes from half a second before the end on
-                run(made, end_s - 0.5 if stopped else end_s + 0.5)
-                time.sleep(max(0.0, end_s + 0.5 - time.time()))
-            assert all(flow.received > 20 for flow in flows)
-            late += [late_ms(flow, end_s) for flow in flows]
-            traffic.close()
+        for slot_s in (4, 8, 16):
+            if found := cut(network, stopped=stopped, slot_s=slot_s):
+                late += found
+                break
+    assert len(late) >= cuts * 5 * 0.9
     late.sort()
-    print(f"\n{cuts} cuts, {len(late)} flows: p50 {late[len(late) // 2]:.1f} ms, latest {late[-1]:.1f} ms")
+    print(f"\n{len(late)} flows cut: p50 {late[len(late) // 2]:.1f} ms, latest {late[-1]:.1f} ms")
     assert late[-1] <= LATE_MS
 
 
@@ -142,7 +157,7 @@ def test_both_ends_are_told(network: Lan) -> None:
 
 
 def test_in_the_drain_open_flows_finish_and_none_begins(network: Lan) -> None:
-    end_s = int(time.time()) + 2 * SLOT_S + 1
+    end_s = int(time.time()) + 2 * SLOT_S
     with warden(network, policy_until(end_s, drain=f"{SLOT_S}s")) as made:
         traffic = Traffic()
         flows = flows_of(traffic, network)
