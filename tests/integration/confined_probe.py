@@ -20,7 +20,8 @@ from typing import Any
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
 #: linux/ptrace.h, linux/sched.h, asm/unistd.h (x86-64), linux/mount.h
-_PTRACE_SEIZE, _CLONE_NEWUSER, _MS_NODEV = 0x4206, 0x1000_0000, 4
+_PTRACE_DETACH, _PTRACE_SEIZE, _PTRACE_INTERRUPT = 17, 0x4206, 0x4207
+_CLONE_NEWUSER, _MS_NODEV = 0x1000_0000, 4
 _SYS_IO_URING_SETUP, _SYS_FINIT_MODULE, _SYS_BPF = 425, 313, 321
 
 
@@ -38,7 +39,7 @@ def _create(path: Path) -> None:
 
 def _connect(family: int, kind: int, address: Any) -> None:
     with socket.socket(family, kind) as sock:
-        sock.settimeout(5)
+        sock.settimeout(2)
         sock.connect(address)
 
 
@@ -60,6 +61,14 @@ def _fork() -> None:
 
 def _write_and_execute() -> None:
     mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC).close()
+
+
+def _trace(pid: int) -> None:
+    """Seize, stop, and let go again."""
+    for request in (_PTRACE_SEIZE, _PTRACE_INTERRUPT):
+        _checked(_libc.ptrace(request, pid, None, None))
+    os.waitpid(pid, 0x4000_0000)  # __WALL
+    _checked(_libc.ptrace(_PTRACE_DETACH, pid, None, None))
 
 
 def _mount(folder: str) -> None:
@@ -107,13 +116,14 @@ def tries(given: dict[str, Any]) -> dict[str, Callable[[], object]]:
         "control": lambda: _connect(socket.AF_UNIX, socket.SOCK_STREAM, given["control"]),
         "bus": lambda: _connect(socket.AF_UNIX, socket.SOCK_STREAM, given["bus"]),
         "abstract": lambda: _connect(socket.AF_UNIX, socket.SOCK_STREAM, "\0" + given["abstract"]),
-        "ptrace": lambda: _checked(_libc.ptrace(_PTRACE_SEIZE, given["warden"], None, None)),
+        "ptrace": lambda: _trace(given["warden"]),
         "signal": lambda: os.kill(given["warden"], 0),
         "fork": _fork,
         "code": _write_and_execute,
         "memfd": lambda: os.close(os.memfd_create("probe")),
         "bind": _bind,
         "connect": lambda: _connect(socket.AF_INET, socket.SOCK_STREAM, ("127.0.0.1", given["port"])),
+        "elsewhere": lambda: _connect(socket.AF_INET, socket.SOCK_STREAM, (given["address"], given["port"])),
         "udp": lambda: _socket(socket.AF_INET, socket.SOCK_DGRAM),
         "packet": lambda: _socket(socket.AF_PACKET, socket.SOCK_RAW),
         "netlink": lambda: _socket(socket.AF_NETLINK, socket.SOCK_RAW),

@@ -63,14 +63,14 @@ def abi() -> int:
     return max(0, int(version))
 
 
-def handled(version: int) -> Handled:
-    """All that this version can take away."""
+def handled(version: int, *, connect: bool = False) -> Handled:
+    """All that this version can take away; with connect TCP connections stay."""
     files = _FS_FIRST if version >= 1 else 0
     for since, right in ((2, _REFER), (3, _TRUNCATE), (5, _IOCTL_DEV)):
         files |= right if version >= since else 0
     return Handled(
         files=files,
-        tcp=_BIND_TCP | _CONNECT_TCP if version >= 4 else 0,
+        tcp=(_BIND_TCP if connect else _BIND_TCP | _CONNECT_TCP) if version >= 4 else 0,
         scoped=_SCOPE_ABSTRACT_UNIX_SOCKET | _SCOPE_SIGNAL if version >= 6 else 0,
     )
 
@@ -96,10 +96,11 @@ def note() -> tuple[str, ...]:
     return () if abi() else ("no Landlock on this kernel: the watcher is confined by its user and its unit",)
 
 
-def confine(*, read: Iterable[str], read_write: Iterable[str] = ()) -> int:
+def confine(*, read: Iterable[str], read_write: Iterable[str] = (), connect: bool = False) -> int:
     """From now on this thread, and what it starts, opens only what lies at or below these paths: read to
     read, read_write to read and write what exists already.  It executes nothing, makes and removes nothing,
-    and has no TCP.  What is open stays open.  A path that is not there is left out.
+    and has no TCP, unless with connect: then it may begin connections.  What is open stays open.  A path
+    that is not there is left out.
 
     Returns the version by which it is confined; 0: this kernel has no Landlock, and nothing has changed.
     Needs no_new_privs (linux.privileges.drop_to).  Raises WorldError.
@@ -107,7 +108,7 @@ def confine(*, read: Iterable[str], read_write: Iterable[str] = ()) -> int:
     version = abi()
     if version < 1:
         return 0
-    taken = handled(version)
+    taken = handled(version, connect=connect)
     attr = _RulesetAttr(*taken)
     # older kernels take a longer structure if what they do not know is zero
     ruleset = _checked(

@@ -29,6 +29,12 @@ def test_a_newer_version_takes_more_and_nothing_that_the_kernel_does_not_know(
     assert handled(version) == expected
 
 
+def test_connections_may_stay_and_listening_does_not() -> None:
+    assert handled(3, connect=True) == handled(3)
+    assert handled(4, connect=True) == handled(4)._replace(tcp=1)
+    assert handled(6, connect=True) == handled(6)._replace(tcp=1)
+
+
 def test_what_is_left_is_told() -> None:
     assert unconfined(0) == ("files",)
     assert unconfined(2) == ("truncating files", "TCP", "ioctl on devices", "signals and abstract sockets")
