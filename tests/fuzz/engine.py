@@ -69,17 +69,17 @@ class Hang(BaseException):
 
 
 class Found(AssertionError):
-    """An input that does what none may do, with all that is needed to repeat it."""
+    """What none may do was done; says by which input, and how to repeat it."""
 
-    def __init__(self, target: str, data: bytes, error: BaseException | str) -> None:
-        self.target = target
-        self.data = data
-        packed = base64.b85encode(zlib.compress(data, 9)).decode()
-        shown = f"{error!r}"[:500] if isinstance(error, BaseException) else error
-        super().__init__(
-            f"{target}: {shown}\n  input ({len(data)} bytes): {data[:300]!r}\n"
-            f"  repeat: .venv/bin/python -m tests.fuzz {target} '{packed[:20_000]}'"
-        )
+
+def found_by(target: Target, data: bytes, error: BaseException | str) -> Found:
+    """By this input."""
+    packed = base64.b85encode(zlib.compress(data, 9)).decode()
+    said = f"{error!r}"[:500] if isinstance(error, BaseException) else error
+    return Found(
+        f"{target.name}: {said}\n  input ({len(data)} bytes): {data[:300]!r}\n"
+        f"  repeat: .venv/bin/python -m tests.fuzz {target.name} '{packed[:20_000]}'"
+    )
 
 
 def execute(target: Target, count: int, seed: int) -> Figures:
@@ -95,7 +95,7 @@ def execute(target: Target, count: int, seed: int) -> Figures:
             slowest = max(slowest, seconds)
     grown = _peak_kb() - before
     if grown > GROWTH_KB:
-        raise Found(target.name, b"", f"the process grew by {grown} kB")
+        raise Found(f"{target.name}: the process grew by {grown} kB")
     return Figures(target.name, count, refused, time.monotonic() - started, slowest * 1000)
 
 
@@ -123,12 +123,12 @@ def _one(target: Target, data: bytes) -> tuple[bool, float]:
     except target.raises:
         refused = True
     except BaseException as error:
-        raise Found(target.name, data, error) from error
+        raise found_by(target, data, error) from error
     finally:
         signal.setitimer(signal.ITIMER_PROF, 0)
     seconds = time.process_time() - begun
     if seconds > target.within_s:
-        raise Found(target.name, data, f"took {seconds:.2f} s of CPU")
+        raise found_by(target, data, f"took {seconds:.2f} s of CPU")
     return refused, seconds
 
 

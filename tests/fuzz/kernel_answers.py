@@ -6,6 +6,7 @@ import itertools
 import socket
 import struct
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from tests.fuzz.engine import Target
 from tests.fuzz.kernel import (
@@ -30,7 +31,13 @@ from vmwarden.rules.netdev_ruleset import TABLE as DEVICES
 from vmwarden.rules.ruleset import ALIVE_TABLE, TABLE
 from vmwarden.rules.uplinks import uplinks
 
-_REFUSED = (ControlFailed,)
+
+def _once(name: str) -> Sequence[bytes]:
+    return [recorded(name)]
+
+
+def _with_ends() -> Sequence[bytes]:
+    return [recorded("sockets"), recorded("sockets") + acknowledgement(errno.ENOENT)]
 
 
 class _AnsweredWayAround(WayAround):
@@ -116,67 +123,26 @@ def _acknowledgements() -> Sequence[bytes]:
     return [acknowledgement(), said, acknowledgement(1) + acknowledgement(), said + recorded("routes")]
 
 
+def _target(
+    name: str,
+    seeds: Callable[[], Sequence[bytes]],
+    run: Callable[[bytes], object],
+    *,
+    header: int,
+    counts: tuple[int, int],
+) -> Target:
+    return Target(
+        name=name, seeds=seeds, run=run, raises=(ControlFailed,), form="netlink", header=header, counts=counts
+    )
+
+
+#: header: of struct ifinfomsg, nfgenmsg, inet_diag_msg, rtmsg, nlmsgerr
 TARGETS = (
-    Target(
-        name="devices",
-        seeds=_with_filters,
-        run=_devices,
-        raises=_REFUSED,
-        form="netlink",
-        header=16,
-        counts=(250, 22_000),
-    ),
-    Target(
-        name="device-events",
-        seeds=lambda: [recorded("link events")],
-        run=_link_events,
-        raises=_REFUSED,
-        form="netlink",
-        header=16,
-        counts=(250, 35_000),
-    ),
-    Target(
-        name="rules",
-        seeds=lambda: [recorded("rules")],
-        run=_rules,
-        raises=_REFUSED,
-        form="netlink",
-        header=4,
-        counts=(40, 5_000),
-    ),
-    Target(
-        name="rules-events",
-        seeds=lambda: [recorded("rules' events")],
-        run=_rules_events,
-        raises=_REFUSED,
-        form="netlink",
-        header=4,
-        counts=(300, 45_000),
-    ),
-    Target(
-        name="sockets",
-        seeds=lambda: [recorded("sockets"), recorded("sockets") + acknowledgement(2)],
-        run=_sockets,
-        raises=_REFUSED,
-        form="netlink",
-        header=56,
-        counts=(700, 80_000),
-    ),
-    Target(
-        name="local-routes",
-        seeds=lambda: [recorded("routes")],
-        run=_routes,
-        raises=_REFUSED,
-        form="netlink",
-        header=12,
-        counts=(700, 150_000),
-    ),
-    Target(
-        name="acknowledgements",
-        seeds=_acknowledgements,
-        run=_answers,
-        form="netlink",
-        header=20,
-        counts=(700, 150_000),
-    ),
+    _target("devices", _with_filters, _devices, header=16, counts=(250, 22_000)),
+    _target("device-events", partial(_once, "link events"), _link_events, header=16, counts=(250, 35_000)),
+    _target("rules", partial(_once, "rules"), _rules, header=4, counts=(40, 5_000)),
+    _target("rules-events", partial(_once, "rules' events"), _rules_events, header=4, counts=(300, 45_000)),
+    _target("sockets", _with_ends, _sockets, header=56, counts=(700, 80_000)),
+    _target("local-routes", partial(_once, "routes"), _routes, header=12, counts=(700, 150_000)),
+    _target("acknowledgements", _acknowledgements, _answers, header=20, counts=(700, 150_000)),
 )

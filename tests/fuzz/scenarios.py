@@ -62,7 +62,10 @@ def play(scenario: Scenario, rounds: int, seed: int) -> Figures:
         for first in range(0, rounds, scenario.life):
             scenario.run(rng, min(scenario.life, rounds - first))
     except Exception as error:
-        raise Found(scenario.name, b"", error) from error
+        raise Found(
+            f"{scenario.name}: {error!r}\n"
+            f"  repeat: .venv/bin/python -m tests.fuzz {scenario.name} {seed} {rounds}"
+        ) from error
     return Figures(scenario.name, rounds, 0, time.monotonic() - started, 0)
 
 
