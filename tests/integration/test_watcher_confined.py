@@ -91,11 +91,14 @@ def reachable() -> Iterator[Path]:
         yield made
 
 
-def probe(given: dict[str, Any], *tries: str, confine: bool) -> dict[str, str]:
+def probe(
+    given: dict[str, Any], *tries: str, confine: bool, without_landlock: bool = False
+) -> dict[str, str]:
     """What became of each try, in a mount namespace of its own."""
     asked = json.dumps({**given, "tries": tries, "confine": confine})
+    kernel = ("-c", WITHOUT_LANDLOCK) if without_landlock else ()
     done = subprocess.run(
-        ["unshare", "--mount", sys.executable, str(PROBE), asked],
+        ["unshare", "--mount", sys.executable, *kernel, str(PROBE), asked],
         capture_output=True,
         text=True,
         timeout=60,
@@ -119,6 +122,8 @@ def test_what_a_captured_watcher_tries(prepared: dict[str, Any]) -> None:
     assert set(probe(prepared, *every, confine=False).values()) == {"done"}
     said = probe(prepared, *every, confine=True)
     assert {name for name, what in said.items() if what != "done"} == refused, said
+    said = probe(prepared, *every, confine=True, without_landlock=True)
+    assert {name for name, what in said.items() if what != "done"} == {*BY_USER}, said
 
 
 def test_the_watchers_process_has_nothing_left(reachable: Path) -> None:
