@@ -44,7 +44,7 @@ PLANS = {
     "decision": Plan(rounds=200),
     "hours": Plan(rounds=200),
     "journal": Plan(rounds=5),
-    "gate_overhead": Plan(rounds=40, root=True),
+    "gate_overhead": Plan(rounds=20, root=True),
     "second_layer": Plan(rounds=40, root=True),
     "gate_state": Plan(rounds=30, root=True),
     "services": Plan(rounds=15, root=True),

@@ -22,12 +22,15 @@ from dataclasses import dataclass
 
 from benchmarks.figure import Figure, Interval, median_interval
 from vmwarden.controls.gate import NftGate
+from vmwarden.controls.second_layer import SecondLayer
 from vmwarden.model.policy import FlowIn, FlowOut, Manage, Policy, Scope, Valid
 from vmwarden.ports.gate import LONGEST_LEASE_MS
 from vmwarden.testing.network import VM, Lan, lan
 
 LATENCY_BUDGET = 1.05
 THROUGHPUT_BUDGET = 0.97
+#: scopes of the policy: an open packet meets none of them
+SCOPES = (0, 10, 1_000)
 ROUND_TRIPS = 500
 WARM_UP = 50
 TRANSFER_S = 0.15
@@ -58,19 +61,29 @@ def policy(scopes: int = 3) -> Policy:
 
 
 def run(rounds: int) -> list[Figure]:
-    """Latency and throughput of the open gate over those of no rules."""
+    """Latency and throughput of the open gate over those of no rules: one layer and both, with scopes."""
+    figures: list[Figure] = []
+    for layers in (1, 2):
+        for scopes in SCOPES:
+            figures += _figures(layers, scopes, rounds)
+    return figures
+
+
+def _figures(layers: int, scopes: int, rounds: int) -> list[Figure]:
+    second = SecondLayer(stands_in=lambda link: link.kind == "veth" and link.name == "eth0")
     with lan() as network, network.vm.entered():
-        gate = NftGate()
+        gate = NftGate(second=second if layers == 2 else None)
         try:
-            found = measure(network, gate.remove, lambda: _open(gate), rounds)
+            found = measure(network, gate.remove, lambda: _open(gate, policy(scopes)), rounds)
         finally:
             gate.remove()
     slower, near = found.latency.ratios(), found.near.ratios()
     share = found.throughput.ratios()
     added = median_interval([after - before for before, after in found.near.pairs()])
+    name = f"open gate, {'one layer' if layers == 1 else 'both layers'}, {scopes:,} scopes"
     return [
         Figure(
-            "open gate: UDP round trip over that without rules",
+            f"{name}: UDP round trip over that without rules",
             slower.median,
             "ratio",
             f"<= {LATENCY_BUDGET}",
@@ -78,7 +91,7 @@ def run(rounds: int) -> list[Figure]:
             found.latency.detail(slower, "us"),
         ),
         Figure(
-            "open gate: TCP throughput over that without rules",
+            f"{name}: TCP throughput over that without rules",
             share.median,
             "ratio",
             f">= {THROUGHPUT_BUDGET}",
@@ -86,7 +99,7 @@ def run(rounds: int) -> list[Figure]:
             found.throughput.detail(share, "Gbit/s"),
         ),
         Figure(
-            "open gate: UDP round trip on one CPU over that without rules",
+            f"{name}: UDP round trip on one CPU over that without rules",
             near.median,
             "ratio",
             detail=found.near.detail(near, "us") + f"; two packets cost {added} us more",
@@ -143,8 +156,8 @@ def measure(network: Lan, without: Callable[[], None], opened: Callable[[], None
     return found
 
 
-def _open(gate: NftGate) -> None:
-    gate.install(policy())
+def _open(gate: NftGate, in_force: Policy) -> None:
+    gate.install(in_force)
     gate.lease(LONGEST_LEASE_MS)
 
 
