@@ -134,6 +134,17 @@ def crafted(ends: Ends, token: bytes, *, ports: tuple[int, int] = _PORTS) -> dic
     }
 
 
+def resets(ends: Ends, token: bytes) -> dict[str, Frame]:
+    """Of TCP.  token: 8 bytes; the bare one has room for them in its sequence numbers only."""
+    four = ends.source_mac, ends.target_mac, ends.source, ends.target
+    bare = struct.pack("!HH", 9000, 9000) + token + struct.pack("!HHHH", 0x5014, 0, 0, 0)
+    filled = struct.pack("!HHIIHHHH", 9000, 9000, 1, 1, 0x5014, 0, 0, 0) + token
+    return {
+        "TCP reset": Frame(IPV4, _ipv4(*four, protocol=6, body=bare)),
+        "TCP reset that carries data": Frame(IPV4, _ipv4(*four, protocol=6, body=filled)),
+    }
+
+
 def _ethernet(source: bytes, target: bytes, kind: int, body: bytes) -> bytes:
     return target + source + struct.pack("!H", kind) + body
 

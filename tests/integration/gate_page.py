@@ -142,7 +142,10 @@ def _table(kernels: Mapping[str, Record]) -> list[str]:
     found = {label: {(row.where, row.way): row for row in record.rows} for label, record in kernels.items()}
     for where, way in _ways(kernels.values()):
         # a scene that a kernel has not is one row of its record, for all its ways
-        each = {label: rows.get((where, way)) or rows[where, ""] for label, rows in found.items()}
+        untried = Row(where, way, None, "not tried yet")
+        each = {
+            label: rows.get((where, way)) or rows.get((where, "")) or untried for label, rows in found.items()
+        }
         lines.append(_line(where, way, *(_cell(each, state) for state in STATES), _why(each)))
     return lines
 

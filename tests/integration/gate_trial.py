@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every way in every state of the gate, tried on the kernel that this runs on.  Needs root.
 
-    python3 -m tests.integration.gate_trial > outcomes.json
+    python3 -m tests.integration.gate_trial 4 > outcomes.json
 
 needs vmwarden, its public fakes and the gate_*.py beside this; no pytest: it runs in guests, too.
 """
 
 import dataclasses
 import json
+import sys
 import time
 from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
@@ -19,6 +20,7 @@ from vmwarden.controls.gate import NftGate
 from vmwarden.controls.second_layer import SecondLayer
 from vmwarden.controls.way_around import WayAround
 from vmwarden.errors import CommandFailed
+from vmwarden.ports.gate import SHORTEST_LEASE_MS
 from vmwarden.testing.network import Lan, lan
 
 NO_GATE, FIRST, OPEN, HELD, QUARANTINED, DEAD, LAPSED = STATES = (
@@ -31,7 +33,6 @@ NO_GATE, FIRST, OPEN, HELD, QUARANTINED, DEAD, LAPSED = STATES = (
     "dead, after T",
 )
 _LONG_MS, _SHORT_MS = 30_000, 300
-_AT_A_TIME = 4
 _AGAIN = 5
 
 
@@ -88,8 +89,11 @@ def _judged(network: Lan, scene: Scene) -> Outcome:
     passed = {HELD: _passing(ways, HELD)}
     findings = gate.around()
     gate.cut_links()
+    gate.end_flows(_LONG_MS)
     passed[QUARANTINED] = _passing(ways, QUARANTINED)
     gate.mend_links()
+    gate.end_flows(SHORTEST_LEASE_MS)
+    time.sleep(_SHORT_MS / 1000)
     gate.lease(_LONG_MS)
     passed[OPEN] = _passing(ways, OPEN)
     gate.lease(_LONG_MS)
@@ -137,7 +141,7 @@ def _should(way: Way) -> tuple[str, ...]:
         FIRST: way.lone,
         OPEN: way.opened,
         HELD: way.closed,
-        QUARANTINED: way.closed and not way.cut,
+        QUARANTINED: way.told or (way.closed and not way.cut),
         DEAD: way.closed or way.leased,
         LAPSED: way.closed,
     }
@@ -157,9 +161,9 @@ def _missing(said: str) -> str:
     return "this kernel has no such device" if "Unknown device type" in said else said
 
 
-def trials() -> list[Outcome]:
+def trials(at_a_time: int) -> list[Outcome]:
     """All scenes, several side by side: they mostly wait for what does not come."""
-    with ProcessPoolExecutor(_AT_A_TIME) as processes:
+    with ProcessPoolExecutor(at_a_time) as processes:
         return list(processes.map(_trial, range(len(scenes()))))
 
 
@@ -169,7 +173,7 @@ def _trial(number: int) -> Outcome:
 
 def main() -> None:
     """Prints a list of outcomes as JSON."""
-    print(json.dumps([dataclasses.asdict(outcome) for outcome in trials()]))
+    print(json.dumps([dataclasses.asdict(outcome) for outcome in trials(int(sys.argv[1]))]))
 
 
 def outcomes(text: str) -> list[Outcome]:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tests.integration import gate_probe as probe
 from tests.integration.gate_around import XDP_TX, XdpSender, attach_xdp
-from tests.integration.gate_frames import Ear, Ends, Frame, crafted, mac, send
+from tests.integration.gate_frames import Ear, Ends, Frame, crafted, mac, resets, send
 from tests.integration.gate_policy import MANAGE_IN, MANAGE_OUT, PROBER_UID, REACH
 from vmwarden.controls.gate import NftGate
 from vmwarden.model.link import Link
@@ -47,6 +47,7 @@ class Way:
     lone: whether the first layer alone, closed, lets it through (measured; expected here).
     leased: it is judged by the second layer only, so that after the warden's death its lease still counts.
     cut: from quarantined on, the device that it takes is switched off.
+    told: while flows are ended, from quarantined on, it is let out.
     """
 
     passes: Callable[[], bool]
@@ -55,6 +56,7 @@ class Way:
     lone: bool = False
     leased: bool = False
     cut: bool = False
+    told: bool = False
     why: str = ""
 
 
@@ -146,6 +148,9 @@ def _plain(lan: Lan) -> dict[str, Way]:
     }
 
 
+_TOLD = "judged by the second layer only; let out for some seconds while flows are ended, a few, without data"
+
+
 def _packet_sockets(lan: Lan) -> dict[str, Way]:
     ear = (lan.peer, "eth0")
     ways = {
@@ -155,6 +160,10 @@ def _packet_sockets(lan: Lan) -> dict[str, Way]:
     ways["out with PACKET_QDISC_BYPASS: IPv4, UDP"] = _frame_way(
         lan.vm, ear, "IPv4, UDP", lambda token: crafted(ends(lan), token), bypass=True
     )
+    for name in resets(ends(lan), b"8 octets"):
+        way = _frame_way(lan.vm, ear, name, lambda token: resets(ends(lan), token))
+        bare = name == "TCP reset"
+        ways[f"out: {name}"] = replace(way, told=bare, why=_TOLD if bare else "")
     ways["tap: frames that come in are seen"] = Way(
         lambda: _tapped(lan),
         closed=True,

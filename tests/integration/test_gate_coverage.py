@@ -22,7 +22,7 @@ def tried() -> dict[str, Outcome]:
     """By scene."""
     if os.geteuid() != 0:
         pytest.skip("needs root: makes network namespaces")
-    return {outcome.scene: outcome for outcome in trials()}
+    return {outcome.scene: outcome for outcome in trials(4)}
 
 
 @pytest.mark.root
