@@ -32,7 +32,7 @@ COMMANDS = {
     "evidence": ("evidence",),
     "check": ("check",),
     "hours": ("hours",),
-    "daemon": ("run", "watcher", "status", "explain", "boot-check"),
+    "daemon": ("run", "watcher", "status", "restart", "explain", "boot-check"),
     "journal": ("journal",),
     "companion": ("companion",),
 }
