@@ -4,15 +4,19 @@
 import re
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
 
 import vmwarden
-from tests.integration.gate_policy import MANAGE_OUT, PROBER_UID, gate_policy, nft_gate
+from tests.integration.gate_policy import MANAGE_OUT, PROBER_UID, gate_policy, nft_gate, uids
+from tests.integration.gate_ways import stands_in
+from vmwarden.controls.gate import NftGate
+from vmwarden.controls.second_layer import SecondLayer
 from vmwarden.errors import ControlFailed, Malformed
 from vmwarden.linux import nft
+from vmwarden.linux.nfnetlink import Connection
 from vmwarden.rules.ruleset import NO_MANAGE, TABLE, boot_file, intact
 from vmwarden.testing.network import PEER, VM, Lan
 
@@ -42,6 +46,24 @@ def test_a_text_is_told_from_a_damaged_one_also_as_the_kernel_took_it(network: L
         gate = nft_gate()
         gate.restore(TEXT)
         assert gate.installed()
+
+
+def test_restored_rules_are_left_alone_though_no_second_layer_stands_behind_them(network: Lan) -> None:
+    """What loading made the kernel tell is no reason to load again: the warden would do nothing else."""
+    with network.vm.entered(), closing(Connection()) as connection:
+        gate = NftGate(uids, second=SecondLayer(uids, stands_in=stands_in))
+        for _ in range(3):
+            gate.heard()
+            if not gate.installed():
+                gate.restore(TEXT)
+        gate.heard()
+        assert gate.installed()
+        at = nft.generation(connection)
+        gate.restore(TEXT)
+        gate.heard()
+        assert gate.installed()
+        assert nft.generation(connection) == at
+        gate.remove()
 
 
 def boot_command(rules: Path, shut: Path) -> str:

@@ -10,6 +10,7 @@ import errno
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
+from hashlib import sha256
 
 from vmwarden.errors import BugError, CommandFailed, ControlFailed
 from vmwarden.linux import accounts, nft
@@ -28,6 +29,8 @@ from vmwarden.rules.ruleset import ALIVE_TABLE, TABLE, closed, fingerprint
 
 #: ways around that end when their device is switched off
 _END_WITH_LINK = frozenset(("gate.around.xdp", "gate.around.tc", "gate.around.af-xdp"))
+#: why there is no second layer behind restored rules: trying again changes nothing
+_NO_POLICY = "there is no policy that says what passes it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +62,8 @@ class GateState:
     """What the kernel says, for status.
 
     rules, permit: our two tables stand as this gate has made them.
-    fingerprint: names the rules in force; the comment of each last drop carries it.  "" = not by this gate.
+    fingerprint: names the rules in force; of a policy's, the comment of each last drop carries it.
+    "" = not by this gate.
     lease_ms: what is left of the lease, 0 = closed.  guarded: it is one for the scopes only.
     dropped: packets refused since the rules were loaded, by chain.
     """
@@ -161,9 +165,14 @@ class NftGate:
         self._found_at = None
 
     def restore(self, rules: str) -> None:
-        self._put(rules, self._standing(), named="")
+        wanted, standing = sha256(rules.encode()).hexdigest(), self._standing()
+        same = self._made is not None and self._made.fingerprint == wanted
+        if not (standing.rules and standing.permit and same):
+            self._put(rules, standing, named=wanted)
+        self._second_again = False
         if self._second is not None and not self._second.installed():
-            self._second_failed = "there is no policy that says what passes it"
+            self._second_failed = _NO_POLICY
+        self._found_at = None
 
     def lease(
         self,
@@ -229,7 +238,7 @@ class NftGate:
         touched = self._listening().touched()
         if touched:
             self._shut_if_changed(self._connected())
-            if self._second_failed:
+            if self._second_failed not in ("", _NO_POLICY):
                 self._second_again, self._found_at = True, None
         second = self._second_layer()
         if second is None:
