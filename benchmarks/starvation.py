@@ -30,6 +30,7 @@ from benchmarks.figure import Figure
 from benchmarks.site import ROOT, Failed
 from testbed import lease_watch, loads
 from testbed.disks import FileSystem, create_disk
+from testbed.failures import GuestError
 from testbed.image import ensure_image
 from testbed.lease_watch import Renewal, Seen
 from testbed.loads import Load
@@ -40,6 +41,7 @@ from testbed.warded import PORT_NAME, host_key
 from vmwarden.testing.host import HostSimulator
 
 PAGE = ROOT / "docs/reference/liveness.md"
+_SET = "systemctl set-property --runtime vmwarden.service"
 LEASES_S = (1, 2, 5)
 LOADS = (
     loads.IDLE,
@@ -55,16 +57,21 @@ LOADS = (
 INSTRUCTION_NS = 4
 #: on a core that others use, too
 SHARED_LOADS = (loads.IDLE, loads.burners(16), loads.services(16))
-#: how the warden is run besides as it is installed, with the shortest lease: beside what, how, and back again
+#: how the warden is run besides as it is installed: how, and back again
 SCHEDULINGS = {
-    "nice 0": (loads.burners(16), "renice -n 0 -p {pid}", "renice -n -10 -p {pid}"),
-    "SCHED_RR": (loads.burners(16), "chrt -r -p 10 {pid}", "chrt -o -p 0 {pid}"),
-    "CPUWeight=1000": (
-        loads.services(16),
-        "systemctl set-property --runtime vmwarden.service CPUWeight=1000",
-        "systemctl set-property --runtime vmwarden.service CPUWeight=100",
-    ),
+    "nice 0": ("renice -n 0 -p {pid}", "renice -n -10 -p {pid}"),
+    "SCHED_RR": ("chrt -r -p 10 {pid}", "chrt -o -p 0 {pid}"),
+    "CPUWeight=1000": (f"{_SET} CPUWeight=1000", f"{_SET} CPUWeight="),
+    "CPUWeight=10000": (f"{_SET} CPUWeight=10000", f"{_SET} CPUWeight="),
 }
+#: what is tried of them, with the shortest T
+VARIANTS = (
+    (loads.burners(16), "nice 0"),
+    (loads.burners(16), "SCHED_RR"),
+    (loads.services(16), "SCHED_RR"),
+    (loads.services(16), "CPUWeight=1000"),
+    (loads.services(16), "CPUWeight=10000"),
+)
 #: those of the short form, and its T
 SHORT_LEASE_S, SHORT = 1, (loads.burners(16), loads.EVERYTHING)
 
@@ -84,7 +91,8 @@ class Cell:
 
     shared: the guest's CPU is one that the host gives to others, too.  scheduling: of SCHEDULINGS, "" = as
     installed.  held: times that the warden said another posture than open.  restarts: of the warden.
-    withheld: share of the time in which the host let the guest's CPU wait for one of its own.
+    ran, waited: shares of the time in which the warden ran, and was ready and did not; 0 if it was restarted.
+    withheld: share in which the host let the guest's CPU wait for one of its own.
     """
 
     lease_s: int
@@ -94,6 +102,8 @@ class Cell:
     seen: Seen
     held: int
     restarts: int
+    ran: float
+    waited: float
     withheld: float
 
     @property
@@ -175,14 +185,16 @@ def measure(machine: Machine, lease_s: int, way: Way, seconds: float) -> Cell:
     """Seconds: of the guest's clock.  Raises Failed."""
     guest = machine.guest
     before = _warden(machine)
-    _, how, back = SCHEDULINGS.get(way.scheduling, (None, "true", "true"))
+    how, back = SCHEDULINGS.get(way.scheduling, ("true", "true"))
     guest.sh(how.format(pid=before["MainPID"]), timeout=_BOOT_S, check=True)
     lease_watch.begin(guest)
     way.load.start(machine, seconds + _MARGIN_S)
     time.sleep(_SETTLE_S)
-    said, waited_s, began = len(machine.console()), _waited_s(machine.pid), time.monotonic()
+    said, began = len(machine.console()), time.monotonic()
+    host_before, used_before = _waited_s(machine.pid), _used_s(machine, before["MainPID"])
     seen = lease_watch.watch(guest, seconds)
-    withheld = (_waited_s(machine.pid) - waited_s) / (time.monotonic() - began)
+    host_after, used_after = _waited_s(machine.pid), _used_s(machine, before["MainPID"])
+    took = time.monotonic() - began
     loads.end(machine)
     after = _warden(machine)
     guest.sh(back.format(pid=after["MainPID"]), timeout=_BOOT_S, check=True)
@@ -198,7 +210,9 @@ def measure(machine: Machine, lease_s: int, way: Way, seconds: float) -> Cell:
         seen=seen,
         held=held,
         restarts=int(after["NRestarts"]) - int(before["NRestarts"]),
-        withheld=withheld,
+        ran=max(0.0, used_after[0] - used_before[0]) / seen.seconds,
+        waited=max(0.0, used_after[1] - used_before[1]) / seen.seconds,
+        withheld=(host_after - host_before) / took,
     )
 
 
@@ -211,6 +225,15 @@ def _waited_s(pid: int) -> float:
     """Time that QEMU's threads were ready to run and did not (schedstat, second field)."""
     tasks = Path(f"/proc/{pid}/task").iterdir()
     return sum(int((task / "schedstat").read_text().split()[1]) for task in tasks) / 1e9
+
+
+def _used_s(machine: Machine, pid: str) -> tuple[float, float]:
+    """Seconds that a process of the guest has run, and was ready and did not; 0 if there is none any more."""
+    try:
+        ran, waited, _ = machine.guest.get(f"/proc/{pid}/schedstat").split()
+    except GuestError:
+        return 0.0, 0.0
+    return int(ran) / 1e9, int(waited) / 1e9
 
 
 def _wait_open(machine: Machine) -> None:
@@ -293,7 +316,7 @@ def _measured(lease_s: int, seconds: float, record: Record) -> Iterator[Cell]:
     for shared in (False, True):
         ways = [Way(load) for load in (SHARED_LOADS if shared else LOADS)]
         if lease_s == min(LEASES_S):
-            ways += [Way(beside, name) for name, (beside, _, _) in SCHEDULINGS.items()]
+            ways += [Way(load, scheduling) for load, scheduling in VARIANTS]
         missing = [way for way in ways if (lease_s, shared, way.load.name, way.scheduling) not in done]
         if not missing:
             continue
@@ -340,9 +363,9 @@ def _summary(cells: list[Cell]) -> Iterator[str]:
 def _table(cells: list[Cell]) -> Iterator[str]:
     yield (
         "| T | load | renewals | smallest rest | false closings | of these, the guest could not run"
-        " | closed together | postures but open | restarts | CPU withheld |"
+        " | closed together | postures but open | restarts | warden ran, waited | CPU withheld |"
     )
-    yield "|---|---|---|---|---|---|---|---|---|---|"
+    yield "|---|---|---|---|---|---|---|---|---|---|---|"
     yield from map(row, cells)
 
 
@@ -352,7 +375,7 @@ def row(cell: Cell) -> str:
     return (
         f"| {cell.lease_s} s | {load} | {len(cell.seen.renewals)} | {_rest([cell])}"
         f" | {len(cell.lapsed)} | {cell.stalled} | {cell.closed_ms:.0f} ms"
-        f" | {cell.held} | {cell.restarts} | {cell.withheld:.0%} |"
+        f" | {cell.held} | {cell.restarts} | {cell.ran:.1%}, {cell.waited:.1%} | {cell.withheld:.0%} |"
     )
 
 

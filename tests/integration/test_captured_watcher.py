@@ -33,7 +33,16 @@ from tests.integration.reachable import reachable_folder
 from tests.integration.test_integration_programs import Running, copy_of
 from vmwarden.cycle.book import CARRIERS, STATEMENTS
 from vmwarden.model.evidence import Evidence, Proof, Subject
-from vmwarden.model.message import MESSAGE_BYTES, Declared, Event, Gather, Gathered, RawStatement, ToWarden
+from vmwarden.model.message import (
+    MESSAGE_BYTES,
+    Carried,
+    Declared,
+    Event,
+    Gather,
+    Gathered,
+    RawStatement,
+    ToWarden,
+)
 from vmwarden.model.statement import STATEMENT_BYTES, STATEMENT_TYPE, Audience, HostStatement
 from vmwarden.rules import canonical, jws
 from vmwarden.rules.statement import issue
@@ -549,6 +558,14 @@ def statements(captured: Captured, order: Gather) -> Iterator[ToWarden]:
         yield raw(wrong[:-4] + "AAAA", source=f"s{n % 60}", turn=n)
 
 
+def carried(captured: Captured, order: Gather) -> Iterator[ToWarden]:
+    """On lines to time servers that nobody asked for."""
+    n = 0
+    while n := n + 1:
+        yield Carried(line=n, data=b"x" * 10_000)
+        yield Carried(line=n, ended="x" * 200)
+
+
 Flood = Callable[[Captured, Gather], Iterator[ToWarden]]
 
 
@@ -604,7 +621,7 @@ def status_of(captured: Captured) -> None:
     assert json.loads(data)["schema"] == "vmwarden.status/1"
 
 
-FLOODS: tuple[Flood, ...] = (gathered, events, claims, statements)
+FLOODS: tuple[Flood, ...] = (gathered, events, claims, statements, carried)
 
 
 def demand_unharmed(captured: Captured, measured: dict[str, float]) -> None:

@@ -165,7 +165,8 @@ class SecondLayer:
             uplink = self._attached.get(event.link.index)
             if event.gone and event.moved_to is not None and uplink is not None:
                 self._gone.append(GoneUplink(uplink, event.moved_to, event.moved_index or event.link.index))
-        if self._made:
+        # reading the tables is the dear part, and this is asked with every tick
+        if self._made and (events or lost or self._ungated):
             self.mend(lost=lost)
         return LinksHeard(events, lost)
 
