@@ -470,6 +470,9 @@ class Warden:
             self._ledger.record("posture.taken", {"posture": posture}, now)
             if not self._ledger.withheld("posture.taken"):
                 self._ledger.sign(now)
+            if self._ledger.withheld("decision.changed"):
+                # an owner who looks at the console must not be misled; openings bound how often this is
+                self._say(describe(self._decision, self._findings(), enforcing=True))
 
     def _remember(self, before: Escalation, now: Moment) -> None:
         changed = (before.incidents, before.allowed, before.posture) != (

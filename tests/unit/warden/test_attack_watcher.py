@@ -116,6 +116,19 @@ def test_flapping_claims_do_not_roll_the_journal_over() -> None:
     assert ward.gate.passing() == "manage", "closing is never withheld"
 
 
+def test_the_posture_that_is_taken_is_said_also_when_the_flood_is_withheld_from_the_journal() -> None:
+    place = Place(any_of=(PlaceEntry(country="DE"),), proof="declared")
+    ward = Ward(policy(place=place)).start()
+    # each opening is two decisions: theirs are withheld when half of the openings are left
+    flap(ward, MOST + 2)
+    changes = ward.kinds().count("decision.changed")
+    for country, posture in (("DE", "open"), ("FR", "held"), ("DE", "open")):
+        ward.declare(declared("dmi", country))
+        ward.warden.tick()
+        assert ward.said[-1].startswith(f"posture {posture}: ")
+    assert ward.kinds().count("decision.changed") == changes
+
+
 def test_an_opening_that_is_not_recorded_does_not_happen_and_comes_when_the_flapping_ends() -> None:
     place = Place(any_of=(PlaceEntry(country="DE"),), proof="declared")
     ward = Ward(policy(place=place)).start()
