@@ -60,6 +60,10 @@ class NetlinkRefused(ControlFailed):
         )
 
 
+class StillChanging(ControlFailed):
+    """Others changed the objects each time that they were read."""
+
+
 class EventsLost(ControlFailed):
     """The kernel had more to tell than the socket held: what was told since is not known.  Look afresh."""
 
@@ -229,13 +233,13 @@ class Netlink:
     def dump(self, kind: int, payload: bytes, *, what: str) -> tuple[Reply, ...]:
         """Every object of that kind; payload: the family's header, and attributes that narrow it.
 
-        Raises NetlinkRefused, or ControlFailed when others kept changing the objects meanwhile.
+        Raises NetlinkRefused, ControlFailed, StillChanging.
         """
         for _ in range(DUMP_TRIES):
             whole = self._dump_once(kind, payload, what)
             if whole is not None:
                 return whole
-        raise ControlFailed(f"{what}: it changes faster than it can be read")
+        raise StillChanging(f"{what}: it changes faster than it can be read")
 
     def _dump_once(self, kind: int, payload: bytes, what: str) -> tuple[Reply, ...] | None:
         self.forget_late_answers()
