@@ -49,6 +49,7 @@ PLANS = {
     "gate_state": Plan(rounds=30, root=True),
     "services": Plan(rounds=15, root=True),
     "flows": Plan(rounds=5, root=True),
+    "nts": Plan(rounds=10, root=True),
     "guest_reaction": Plan(rounds=12, root=True, qemu=True),
 }
 

@@ -15,7 +15,7 @@ import msgspec
 import pytest
 
 from tests.integration.gate_policy import gate_policy, uids
-from tests.unit.warden.ward import FakePower, FakeServices, FakeState
+from tests.unit.warden.ward import FakePower, FakeServices, FakeState, no_tls
 from vmwarden.controls.flows import OwnFlows
 from vmwarden.controls.gate import NftGate
 from vmwarden.controls.second_layer import SecondLayer
@@ -27,6 +27,7 @@ from vmwarden.model.policy import Hours, Policy
 from vmwarden.testing.journal import MemoryJournal
 from vmwarden.testing.network import PEER, VM, Lan
 from vmwarden.testing.traffic import Flow, Traffic
+from vmwarden.warden.stamps import Stamps
 from vmwarden.warden.warden import Warden
 
 pytestmark = pytest.mark.root
@@ -67,6 +68,7 @@ def warden(network: Lan, in_force: Policy) -> Iterator[Warden]:
             journal=MemoryJournal(),
             services=FakeServices(),
             power=FakePower(),
+            stamps=Stamps(connect=no_tls, random=bytes),
             nonce=lambda: "nonce-of-the-test-0000000000000",
             say=lambda _: None,
         )

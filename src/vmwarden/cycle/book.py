@@ -121,8 +121,9 @@ class Book:
             now=now,
             utc_ms=utc_ms,
         )
+        asked_boot_ms = now.boot_ms
         if admitted.nonce is not None:
-            del self._nonces[admitted.nonce]
+            asked_boot_ms = self._nonces.pop(admitted.nonce)
         if all(piece.unavailable for piece in admitted.evidence):
             self._refused[message.source] = admitted.evidence[0]
             return admitted
@@ -139,7 +140,14 @@ class Book:
             message.turn, page.statements + 1, page.pieces + admitted.evidence
         )
         if admitted.stamped_utc_ms is not None:
-            self.anchor = TimeAnchor(utc_ms=admitted.stamped_utc_ms, boot_ms=now.boot_ms, boot_id=now.boot_id)
+            # made after we asked and before we heard it, and cut to a whole second
+            spread_ms = 1_000 + now.boot_ms - asked_boot_ms
+            self.anchor = TimeAnchor(
+                utc_ms=admitted.stamped_utc_ms,
+                boot_ms=now.boot_ms,
+                boot_id=now.boot_id,
+                spread_ms=spread_ms,
+            )
             self._stamped_by = admitted.evidence[0].signer
         return admitted
 

@@ -43,6 +43,15 @@ def listen(path: Path, *, kind: socket.SocketKind, mode: int, uid: int = -1) -> 
     return sock
 
 
+def has_internet() -> bool:
+    """Whether this process may make sockets of the Internet; its unit may forbid it."""
+    try:
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC).close()
+    except OSError:
+        return False
+    return True
+
+
 def connect(path: Path, *, kind: socket.SocketKind, timeout_s: float) -> socket.socket:
     """A connected socket with that timeout.  Raises WorldError."""
     sock = socket.socket(socket.AF_UNIX, kind | socket.SOCK_CLOEXEC)

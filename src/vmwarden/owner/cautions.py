@@ -37,11 +37,6 @@ def cautions(policy: Policy) -> Iterator[Unsound]:
 
 
 def _time(time: TrustedTime, reach: tuple[Reach, ...]) -> Iterator[Unsound]:
-    yield Unsound(
-        ("trust", "time"),
-        "this version does not ask time servers yet: only the stamps of trusted hosts are authenticated time",
-        "leave trust.time out, or count on hosts alone",
-    )
     for need in time_servers.needs(time):
         try:
             address = ip_address(need.address)

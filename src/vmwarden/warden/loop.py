@@ -135,7 +135,9 @@ class Loop:
         gate = self._warden.gate_filenos()
         for fileno in gate:
             poll.register(fileno, select.POLLIN)
-        timeout = min(max(0, self._due_ms - now.boot_ms), 1_000)
+        for fileno in self._warden.time_filenos():
+            poll.register(fileno, select.POLLIN)
+        timeout = self._warden.time_in_ms(now, min(max(0, self._due_ms - now.boot_ms), 1_000))
         if self._watcher is not None:
             timeout = min(timeout, self._warden.gather_in_ms(now))
         if deaf_ms > 0:
@@ -236,14 +238,14 @@ class Loop:
         if self._watcher is None:
             return
         order = self._warden.gather()
-        if order is None:
-            return
-        try:
-            self._watcher.send(order)
-        except BlockingIOError:
-            pass  # it is stopped: its evidence ages, and the next order comes
-        except OSError as error:
-            self._drop_watcher(error.strerror or str(error))
+        for data in (*(() if order is None else (order,)), *self._warden.time_orders()):
+            try:
+                self._watcher.send(data)
+            except BlockingIOError:
+                pass  # it is stopped: its evidence ages, and the next order comes
+            except OSError as error:
+                self._drop_watcher(error.strerror or str(error))
+                return
 
     # -- the control socket ----------------------------------------------------------------------
 

@@ -20,6 +20,7 @@ from vmwarden.linux.privileges import stay_runnable, uid_of
 from vmwarden.model.handover import HANDOVER_BYTES, Handover
 from vmwarden.model.moment import Moment
 from vmwarden.ports.journal import Journal
+from vmwarden.ports.tls import Tls
 from vmwarden.rules import canonical
 from vmwarden.store import incidents
 from vmwarden.store.identity import identity_key
@@ -29,6 +30,7 @@ from vmwarden.store.layout import Layout
 from vmwarden.store.unkept import Unkept
 from vmwarden.warden.loop import Loop
 from vmwarden.warden.memory import Memory
+from vmwarden.warden.stamps import Stamps
 from vmwarden.warden.warden import Warden
 
 #: a warden that is being stopped needs less to be gone, seconds
@@ -69,6 +71,7 @@ def serve(
             services=Services(),
             power=Power(),
             nonce=_nonce,
+            stamps=Stamps(connect=_tls, random=os.urandom),
             say=say,
             observe_only=observe_only,
             notes=notes + landlock.note() + found,
@@ -122,6 +125,12 @@ def _alone(layout: Layout) -> Iterator[None]:
                 f"another warden runs here ({error})", mend="systemctl stop vmwarden, or name another --root"
             ) from error
         yield
+
+
+def _tls(*, name: str, authorities: tuple[bytes, ...]) -> Tls:
+    from vmwarden.linux.tls_session import TlsSession  # only those load it who list time servers
+
+    return TlsSession(name=name, authorities=authorities)
 
 
 def _nonce() -> str:

@@ -17,7 +17,16 @@ from vmwarden.model.decision import Decision
 from vmwarden.model.escalation import Escalation
 from vmwarden.model.handover import Handover
 from vmwarden.model.installed import Change, Installed, Outcome
-from vmwarden.model.message import MESSAGE_BYTES, Declared, Event, Gather, Gathered, RawStatement, ToWarden
+from vmwarden.model.message import (
+    MESSAGE_BYTES,
+    Carried,
+    Declared,
+    Event,
+    Gather,
+    Gathered,
+    RawStatement,
+    ToWarden,
+)
 from vmwarden.model.moment import Moment
 from vmwarden.model.policy import Policy
 from vmwarden.model.posture import Posture
@@ -36,9 +45,11 @@ from vmwarden.rules.delivery import due
 from vmwarden.rules.duration import milliseconds
 from vmwarden.rules.escalate import new_epoch
 from vmwarden.rules.quota import MOST, WINDOW_MS
-from vmwarden.rules.trusted_time import advance, utc
+from vmwarden.rules.time_servers import period_ms
+from vmwarden.rules.trusted_time import TimeAnchor, advance, utc
 from vmwarden.warden.gatekeeper import Gatekeeper
 from vmwarden.warden.ledger import Ledger
+from vmwarden.warden.stamps import Stamps
 from vmwarden.warden.words import REASON, describe, fitting
 from vmwarden.warden.zones import timetable
 
@@ -74,6 +85,7 @@ class Warden:
         services: Services,
         power: Power,
         nonce: Callable[[], str],
+        stamps: Stamps,
         say: Callable[[str], None],
         observe_only: bool = False,
         notes: tuple[str, ...] = (),
@@ -88,6 +100,7 @@ class Warden:
         self._services = services
         self._power = power
         self._nonce = nonce
+        self._stamps = stamps
         self._say = say
         self._observe_only = observe_only
         self._notes = notes
@@ -183,16 +196,21 @@ class Warden:
             self._book.trust(hosts)
         if before.policy is not None:
             self._escalation = new_epoch(self._escalation)
+        hours = policy.hours if policy is not None else None
+        recheck = milliseconds(hours.recheck) if hours is not None and hours.time == "trusted" else None
+        self._stamps.follow(policy.trust.time if policy is not None else None, period_ms=period_ms(recheck))
         self._asked_at_ms = None
         self._settled = self._all_heard = False
 
     def stop(self) -> None:
         """Last words.  The gate is not touched: its live part ends with this process, and that closes."""
+        self._stamps.close()
         self._ledger.record("warden.stopped", {"posture": self._escalation.posture}, self._clock.now())
 
     def hand_over(self) -> Handover:
         """Instead of stop, for the program that takes our place in this process: what is open stays open
         until it has a verdict of its own, or the lease ends."""
+        self._stamps.close()
         now = self._clock.now()
         posture = self._taken or Posture.HELD
         gate, until = (
@@ -239,9 +257,22 @@ class Warden:
     def watcher_lost(self, why: str) -> None:
         """The watcher is gone.  Nothing closes by this: its evidence ages."""
         self._watcher = False
+        self._stamps.lost()
         self._ledger.record("watcher.lost", {"why": why[:REASON]}, self._clock.now())
         if not self._ledger.withheld("watcher.lost"):
             self._say(f"watcher lost: {why[:REASON]}")
+
+    def time_orders(self) -> tuple[bytes, ...]:
+        """What time servers are to be asked now, if there is a watcher to carry it."""
+        return self._stamps.orders(self._clock.now(), floor_ms=self._floor_ms) if self._watcher else ()
+
+    def time_filenos(self) -> tuple[int, ...]:
+        """Readable when time_orders has something to say."""
+        return self._stamps.descriptors()
+
+    def time_in_ms(self, now: Moment, otherwise: int) -> int:
+        """Until then time_orders has nothing to say; at most otherwise."""
+        return self._stamps.wait_ms(now, otherwise) if self._watcher else otherwise
 
     def gather(self) -> bytes | None:
         """The order that is due now, if one is."""
@@ -271,6 +302,8 @@ class Warden:
                 self._hear_statement(message, now)
             case Gathered():
                 self._all_heard = message.turn == self._turn and not message.waiting
+            case Carried():
+                self._hear_time(message, now)
             case Event():
                 self._ledger.record(
                     "event", {"event": message.kind, "detail": message.detail, "strong": message.strong}, now
@@ -283,7 +316,18 @@ class Warden:
         admitted = self._book.add_statement(message, now, utc_ms=self._utc(now))
         if admitted.stamped_utc_ms is None or self._book.anchor is None:
             return
-        floor = min(advance(self._floor_ms, self._book.anchor), self._latest_floor_ms())
+        if not self._stamps.listed:
+            self._raise_floor(self._book.anchor, now)
+
+    def _hear_time(self, message: Carried, now: Moment) -> None:
+        before = self._stamps.network
+        self._stamps.hear(message, now, floor_ms=self._floor_ms)
+        anchor = self._stamps.network
+        if anchor is not None and anchor is not before:
+            self._raise_floor(anchor, now)
+
+    def _raise_floor(self, anchor: TimeAnchor, now: Moment) -> None:
+        floor = min(advance(self._floor_ms, anchor), self._latest_floor_ms())
         if floor - self._floor_ms >= FLOOR_STEP_MS:
             self._floor_ms = floor
             self._keep(lambda: self._state.raise_floor(floor))
@@ -347,14 +391,19 @@ class Warden:
             before,
             now=now,
             utc_ms=self._utc(now),
-            stamp=self._book.anchor,
+            stamp=self._stamps.best(self._book.anchor, now),
             timetable=self._timetable,
             failing=self._book.failing(),
             sources=self._book.sources(),
         )
         self._decision = msgspec.structs.replace(
-            self._decision, findings=self._in_force.findings + self._decision.findings
+            self._decision,
+            findings=self._in_force.findings
+            + self._decision.findings
+            + self._stamps.findings(self._book.anchor, now),
         )
+        if self._decision.wants_stamp:
+            self._stamps.ask(now)
         if self._decision.answer is Answer.ALLOW or self._decision.scheduled:
             self._verified = now
         if self._handed_over(now):
@@ -551,7 +600,7 @@ class Warden:
             self._keep(lambda: self._state.told(changes))
 
     def _utc(self, now: Moment) -> int | None:
-        return utc(now, self._book.anchor, self._floor_ms)
+        return utc(now, self._stamps.best(self._book.anchor, now), self._floor_ms)
 
     def _period_ms(self) -> int:
         policy = self._in_force.policy
@@ -608,7 +657,9 @@ class Warden:
             gate=self._gate.status(now) if self.enforcing else None,
             journal=self._ledger.status(),
             watcher="connected" if self._watcher else "lost",
-            trusted_time=instant.text(utc_ms) if utc_ms is not None and self._book.anchor is not None else "",
+            trusted_time=instant.text(utc_ms)
+            if utc_ms is not None and self._stamps.best(self._book.anchor, now) is not None
+            else "",
             notes=self._notes,
         )
 

@@ -6,10 +6,11 @@ import signal
 import socket
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 from vmwarden.errors import ChannelDown, UntrustedInput, WorldError
 from vmwarden.linux.sockets import connect
-from vmwarden.model.message import MESSAGE_BYTES, Gather, Gathered, ToWarden
+from vmwarden.model.message import MESSAGE_BYTES, Gather, Gathered, ToWarden, ToWatcher
 from vmwarden.model.statement import Challenge
 from vmwarden.ports.channel import Channel, Way
 from vmwarden.ports.clock import Clock
@@ -18,6 +19,7 @@ from vmwarden.ports.tree import Tree
 from vmwarden.rules import canonical
 from vmwarden.watcher.conversation import Conversation
 from vmwarden.watcher.gather import gather
+from vmwarden.watcher.relay import Relay
 
 #: between attempts to reach the warden
 _RETRY_MS = 500
@@ -27,6 +29,9 @@ _TICK_MS = 500
 _IDLE_MS = 60_000
 #: a send that takes longer means that the warden is stopped; it will be found gone or running again
 _SEND_TIMEOUT_S = 2.0
+
+
+_TO_WATCHER = cast("type[ToWatcher]", ToWatcher)
 
 
 class _Line:
@@ -98,6 +103,13 @@ class Watcher:
         poll.poll(_RETRY_MS)
 
     def _serve(self, link: socket.socket) -> None:
+        relay = Relay(lambda carried: self._tell(link, carried))
+        try:
+            self._serve_with(link, relay)
+        finally:
+            relay.close()
+
+    def _serve_with(self, link: socket.socket, relay: Relay) -> None:
         while self._running:
             now = self._clock.now()
             poll = select.poll()
@@ -110,18 +122,24 @@ class Watcher:
                 if line.channel is not None and line.deaf_until_ms <= now.boot_ms:
                     listening[line.channel.fileno()] = line
                     poll.register(line.channel.fileno(), select.POLLIN)
-            for fileno, event in poll.poll(_TICK_MS if self._open_questions() else _IDLE_MS):
+            relay.register(poll)
+            idle_ms = _TICK_MS if self._open_questions() else _IDLE_MS
+            wait_ms = relay.wait_ms(now)
+            for fileno, event in poll.poll(idle_ms if wait_ms is None else min(idle_ms, wait_ms)):
                 if fileno == self._stopped.fileno():
                     return
                 if fileno == link.fileno():
-                    if not self._hear_warden(link):
+                    if not self._hear_warden(link, relay):
                         return
+                elif fileno not in listening:
+                    relay.ready(fileno)
                 elif event & select.POLLIN:
                     self._hear_host(link, listening[fileno])
                 else:
                     # virtio-serial reports a hang-up for as long as nobody listens on the host: do not spin
                     listening[fileno].deaf_until_ms = now.boot_ms + _TICK_MS
             self._tell_overdue(link)
+            relay.overdue(self._clock.now())
             if self._waiting != (waiting := self._open_questions()):
                 self._waiting = waiting
                 self._tell(link, Gathered(turn=self._turn, waiting=waiting))
@@ -136,15 +154,18 @@ class Watcher:
             except ChannelDown as error:
                 line.why_not = str(error)  # said in _challenge, when somebody asks
 
-    def _hear_warden(self, link: socket.socket) -> bool:
+    def _hear_warden(self, link: socket.socket, relay: Relay) -> bool:
         data = link.recv(MESSAGE_BYTES)
         if not data:
             return False
         try:
-            order = canonical.decode(data, Gather, limit=MESSAGE_BYTES, what="the warden's order")
+            order = canonical.decode(data, _TO_WATCHER, limit=MESSAGE_BYTES, what="the warden's order")
         except UntrustedInput:
             # the warden is newer or older than we are: whoever upgrades restarts both
             return False
+        if not isinstance(order, Gather):
+            relay.order(order, self._clock.now())
+            return True
         if order.challenge is not None:
             for line in self._lines:
                 self._challenge(link, line, order.challenge, turn=order.turn)

@@ -9,6 +9,7 @@ from pathlib import Path
 from vmwarden.linux.clock import SystemClock
 from vmwarden.linux.landlock import confine, unconfined
 from vmwarden.linux.privileges import die_with_parent, drop_to
+from vmwarden.linux.sockets import has_internet
 from vmwarden.linux.tree import FileTree
 from vmwarden.ports.channel import Way
 from vmwarden.watcher.catalog import READ, ROOT_ONLY, SOURCES
@@ -40,7 +41,7 @@ def shut_in(tree: FileTree, open_ways: Sequence[Way], *, user: str) -> str:
     for way in open_ways:
         way.keep()
     drop_to(user)
-    version = confine(read=(*READ, *_own_code()), read_write=_DEVICES)
+    version = confine(read=(*READ, *_own_code()), read_write=_DEVICES, connect=has_internet())
     if not version:
         return "not confined by Landlock, which this kernel does not have or does not let it use"
     left = ", ".join(unconfined(version))

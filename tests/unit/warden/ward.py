@@ -25,15 +25,22 @@ from vmwarden.model.policy import (
     Valid,
 )
 from vmwarden.model.statement import STATEMENT_TYPE, Audience, HostStatement
+from vmwarden.ports.tls import Tls
 from vmwarden.rules import canonical, jws
 from vmwarden.testing.clock import FakeClock
 from vmwarden.testing.flows import FakeFlows
 from vmwarden.testing.gate import FakeGate
 from vmwarden.testing.journal import MemoryJournal
 from vmwarden.testing.owners import private_key, public_line
+from vmwarden.warden.stamps import Stamps
 from vmwarden.warden.warden import Warden
 
 VM = "payments-1"
+
+
+def no_tls(*, name: str, authorities: tuple[bytes, ...]) -> Tls:
+    """For policies that list no time servers."""
+    raise AssertionError(f"nobody listed {name}")
 
 
 def policy(**changes: object) -> Policy:
@@ -154,7 +161,7 @@ class Ward:
             power=self.power,
             nonce=lambda: f"nonce-{next(self._numbers):020d}-of-the-test",
             say=self.said.append,
-            **self._options,  # type: ignore[arg-type]
+            **{"stamps": Stamps(connect=no_tls, random=bytes), **self._options},  # type: ignore[arg-type]
         )
         return self.warden
 
