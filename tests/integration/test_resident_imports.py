@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-#: hashlib and ssl load the system's OpenSSL (rules/sha2.py); the others are for owners, or nobody's business here
+#: hashlib and ssl load the system's OpenSSL (rules/sha2.py); the others are for owners, or for nobody here
 HEAVY = {"asyncio", "email", "hashlib", "http.client", "json", "logging", "ssl", "vmwarden.owner", "yaml"}
 #: loaded for those alone who list time servers
 ON_DEMAND = {"vmwarden.linux.tls_session", "vmwarden.warden.network_time"}
