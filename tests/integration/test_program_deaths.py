@@ -1,0 +1,222 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Warden and watcher killed and stopped while they hold a gate open: the last packets of mixed flows.
+
+The programs are whole and the gate is real; the test stands in for systemd and starts the next warden.  With
+systemd, in a guest: tests/vm/test_vm_deaths.py.
+
+pytest -m soak -s tests/integration/test_program_deaths.py     200 of each, with the figures
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.integration.enforcing import boot_ms, enforcing, enrolled, until
+from vmwarden.testing.network import PEER, VM, Lan
+from vmwarden.testing.traffic import Flow, Traffic
+
+pytestmark = pytest.mark.root
+
+MANAGE = 22
+#: TCP_RTO_MAX_MS of include/uapi/linux/tcp.h (6.15): a flow that was cut off tries again within a second
+_TCP_RTO_MAX, _RTO_MS = 44, 1_000
+#: a process with locked memory ends within this, and its sockets with it, on a machine that others use, too
+AT_ONCE_MS, USUALLY_MS = 200.0, 50.0
+#: the kernel's timer of a lease and one packet under way
+LATE_MS = 20.0
+#: how long the senders may wait for a CPU; lost evidence closes some 1,000 ms earlier
+EARLY_MS = 200.0
+#: nothing comes for so long after the last packet
+QUIET_S = 0.1
+#: openings are rationed (rules.quota); a new warden has a ration of its own
+STOPS_A_WARDEN = 50
+
+Record = Callable[[str, object], None]
+
+
+@dataclass(frozen=True)
+class Flowing:
+    """Flows that need the lease, and one of manage, which does not."""
+
+    flows: tuple[Flow, ...]
+    manage: Flow
+
+    def wait(self) -> None:
+        """Until more packets of every flow have come."""
+        before = [flow.received for flow in self.flows]
+        until(
+            lambda: all(flow.received > count for flow, count in zip(self.flows, before, strict=True)),
+            "some flow stands still",
+        )
+
+    def ends(self, *, watched_s: float) -> tuple[list[int], int]:
+        """CLOCK_REALTIME of each flow's last packet within watched_s, and how many flows went on after it."""
+        time.sleep(watched_s)
+        last, passed = [flow.last_ns for flow in self.flows], self.manage.received
+        time.sleep(QUIET_S)
+        assert self.manage.received > passed, "manage stays"
+        return last, sum(flow.last_ns != ns for flow, ns in zip(self.flows, last, strict=True))
+
+
+@contextlib.contextmanager
+def flowing(network: Lan) -> Iterator[Flowing]:
+    """From an open gate on; at the end all that was sent has come, or is lost."""
+    traffic = Traffic(tick_s=0.002)
+    try:
+        flows = (
+            traffic.udp("udp in", network.peer, network.vm, to=VM, port=9100),
+            traffic.udp("udp out", network.vm, network.peer, to=PEER, port=9100),
+            traffic.udp("udp through", network.behind, network.peer, to=PEER, port=9102),
+            traffic.tcp("tcp in", network.peer, network.vm, to=VM, port=9101),
+            traffic.tcp("tcp out", network.vm, network.peer, to=PEER, port=9101),
+        )
+        manage = traffic.tcp("manage in", network.peer, network.vm, to=VM, port=MANAGE)
+        for flow in flows:
+            if flow.stream:
+                with contextlib.suppress(OSError):  # an older kernel takes its time
+                    flow.sender.setsockopt(socket.IPPROTO_TCP, _TCP_RTO_MAX, _RTO_MS)
+        with traffic.running():
+            yield Flowing(flows, manage)
+    finally:
+        traffic.close()
+
+
+def realtime_ns() -> int:
+    return time.clock_gettime_ns(time.CLOCK_REALTIME)
+
+
+def after_ms(last: list[int], since_ns: int) -> list[float]:
+    return [max(0.0, (ns - since_ns) / 1e6) for ns in last]
+
+
+def report(record: Record, what: str, found_ms: list[float], still_open: int) -> None:
+    ordered = sorted(found_ms)
+    p99 = ordered[min(len(ordered) - 1, int(len(ordered) * 0.99))]
+    said = (
+        f"p50 {statistics.median(ordered):.2f}, p99 {p99:.2f}, max {ordered[-1]:.2f} ms"
+        f" (min {ordered[0]:.2f}, {len(ordered)} flows); still open: {still_open}"
+    )
+    record(what, said)
+    print(f"{what} -> last packet: {said}")
+
+
+@pytest.mark.parametrize("deaths", [3, pytest.param(200, marks=pytest.mark.soak)])
+def test_a_killed_warden_closes_at_once_and_the_next_one_opens(
+    network: Lan, tmp_path: Path, deaths: int, record_property: Record
+) -> None:
+    root = enrolled(tmp_path, lease="5s", recheck="30s", manage=MANAGE)
+    found: list[float] = []
+    still_open = 0
+    with contextlib.ExitStack() as stack:
+        flows: Flowing | None = None
+        for _ in range(deaths):
+            with enforcing(root, network.vm) as warden:
+                warden.supported_until_ms()
+                flows = flows or stack.enter_context(flowing(network))
+                flows.wait()
+                killed = realtime_ns()
+                os.kill(warden.pid, signal.SIGKILL)
+                last, more = flows.ends(watched_s=0.25)
+                found += after_ms(last, killed)
+                still_open += more
+    report(record_property, f"warden SIGKILL x {deaths}", found, still_open)
+    assert still_open == 0
+    assert statistics.median(found) <= USUALLY_MS
+    assert max(found) <= AT_ONCE_MS
+
+
+@pytest.mark.parametrize("stops", [2, pytest.param(200, marks=pytest.mark.soak)])
+def test_a_stopped_warden_closes_with_its_lease_and_goes_on(
+    network: Lan, tmp_path: Path, stops: int, record_property: Record
+) -> None:
+    root, lease_ms = enrolled(tmp_path, lease="1s", recheck="30s", manage=MANAGE), 1_000
+    found: list[float] = []
+    still_open = 0
+    with enforcing(root, network.vm) as warden:
+        warden.supported_until_ms()
+        with flowing(network) as flows:
+            for _ in range(stops):
+                flows.wait()
+                stopped = realtime_ns()
+                os.kill(warden.pid, signal.SIGSTOP)
+                last, more = flows.ends(watched_s=lease_ms / 1000 + 0.2)
+                os.kill(warden.pid, signal.SIGCONT)
+                found += after_ms(last, stopped)
+                still_open += more
+            flows.wait()
+    report(record_property, f"warden SIGSTOP x {stops}, T = {lease_ms} ms", found, still_open)
+    assert still_open == 0
+    assert max(found) <= lease_ms + LATE_MS
+    assert min(found) >= lease_ms / 2, "it closed for another reason than the lease"
+
+
+@pytest.mark.parametrize("deaths", [3, pytest.param(200, marks=pytest.mark.soak)])
+def test_a_killed_watcher_closes_nothing_and_is_started_again(
+    network: Lan, tmp_path: Path, deaths: int, record_property: Record
+) -> None:
+    root = enrolled(tmp_path, lease="5s", recheck="15s", manage=MANAGE)
+    with enforcing(root, network.vm) as warden:
+        warden.supported_until_ms()
+        began = warden.said()
+        with flowing(network) as flows:
+            flows.wait()
+            for _ in range(deaths):
+                killed = warden.watcher()
+                os.kill(killed, signal.SIGKILL)
+                until_ms = warden.supported_until_ms()
+                warden.watcher(other_than=killed)
+                warden.supported_until_ms(after_ms=until_ms)
+        said = warden.said().removeprefix(began)
+    everything = (*flows.flows, flows.manage)
+    told = ", ".join(f"{flow.name} {flow.lost} of {flow.sent + flow.refused}" for flow in everything)
+    record_property(f"watcher SIGKILL x {deaths}", told)
+    print(f"watcher SIGKILL x {deaths} -> lost: {told}")
+    assert said.count("starting it again") == deaths
+    assert "posture" not in said, said
+    assert [(flow.name, flow.lost) for flow in everything if flow.lost] == []
+
+
+@pytest.mark.parametrize("stops", [2, pytest.param(200, marks=pytest.mark.soak)])
+def test_a_stopped_watcher_closes_when_its_evidence_has_aged(
+    network: Lan, tmp_path: Path, stops: int, record_property: Record
+) -> None:
+    root = enrolled(tmp_path, lease="1s", recheck="2s", manage=MANAGE)
+    found: list[float] = []
+    past: list[float] = []
+    still_open = 0
+    with contextlib.ExitStack() as stack:
+        flows: Flowing | None = None
+        for begun in range(0, stops, STOPS_A_WARDEN):
+            with enforcing(root, network.vm) as warden:
+                warden.supported_until_ms()
+                flows = flows or stack.enter_context(flowing(network))
+                for _ in range(min(STOPS_A_WARDEN, stops - begun)):
+                    flows.wait()
+                    watcher = warden.watcher()
+                    stopped = realtime_ns()
+                    os.kill(watcher, signal.SIGSTOP)
+                    time.sleep(0.1)  # what it said last is heard
+                    until_ms = warden.supported_until_ms()
+                    last, more = flows.ends(watched_s=(until_ms - boot_ms(realtime_ns())) / 1000 + 0.2)
+                    os.kill(watcher, signal.SIGCONT)
+                    found += after_ms(last, stopped)
+                    past += [boot_ms(ns) - until_ms for ns in last]
+                    still_open += more
+                flows.wait()
+    report(record_property, f"watcher SIGSTOP x {stops}, recheck 2 s", found, still_open)
+    said = f"from {min(past):.1f} to {max(past):.1f} ms after the end of its evidence"
+    record_property(f"watcher SIGSTOP x {stops}, last packets", said)
+    print(f"last packets {said}")
+    assert still_open == 0
+    assert max(past) <= LATE_MS
+    assert min(past) >= -EARLY_MS, "it closed for another reason than age"
