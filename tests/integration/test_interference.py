@@ -236,6 +236,11 @@ def test_hearing_of_a_change_shuts_before_anything_is_repaired(network: Lan, cha
         network.vm.run("nft", change)
         assert gate.heard().touched
         assert probe.udp(network.peer, network.vm, VM, 9000), "what is open is not shut"
+        gate.install(gate_policy())
+        gate.lease(OPEN_MS, new_flows_ms=0)
+        network.vm.run("nft", change)
+        assert gate.heard().touched
+        assert nft.BRIDGE_TABLE not in rules(network), "nor what is open in a drain"
 
 
 @ACTS

@@ -5,6 +5,7 @@ import select
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from typing import Any
 
 import msgspec
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from tests.integration import gate_probe as probe
 from tests.integration.gate_policy import SCOPE_UDP_IN, gate_policy, nft_gate, uids
 from tests.integration.gate_ways import stands_in
+from tests.integration.test_gate_services import timed_policy
 from vmwarden.controls.gate import NftGate
 from vmwarden.controls.second_layer import SecondLayer
 from vmwarden.errors import BugError, ControlFailed, Malformed
@@ -20,8 +22,8 @@ from vmwarden.linux.nfnetlink import NFPROTO_NETDEV, Connection
 from vmwarden.linux.process import run
 from vmwarden.linux.rtnetlink import LinkEvents, Links
 from vmwarden.model.policy import FlowIn, Manage
-from vmwarden.ports.gate import LONGEST_LEASE_MS, SHORTEST_LEASE_MS
-from vmwarden.rules.netdev_ruleset import TABLE
+from vmwarden.ports.gate import LONGEST_LEASE_MS, SHORTEST_LEASE_MS, ServiceLeases
+from vmwarden.rules.netdev_ruleset import DRAIN_SET, GUARDED_SET, LEASE_SET, TABLE, TIMED_SET
 from vmwarden.testing.network import PEER, VM, Lan
 
 pytestmark = pytest.mark.root
@@ -264,6 +266,51 @@ def test_a_permanent_element_that_somebody_added_ends_with_the_next_renewal(
     layer.lease(SHORTEST_LEASE_MS)
     time.sleep(0.1)
     assert passes(network) == (False, False)
+
+
+#: what a lease is asked for with, and the one set of the second layer that is filled then
+LEFT: dict[str, tuple[dict[str, Any], str]] = {
+    "open": ({}, LEASE_SET),
+    "guarded": ({"guarded": True}, GUARDED_SET),
+    "drain": ({"new_flows_ms": 0}, DRAIN_SET),
+    "open, beside services": ({"services": ServiceLeases({"web": 9_000}, {"web": 9_000})}, TIMED_SET),
+}
+
+
+@pytest.mark.parametrize("state", LEFT)
+def test_a_layer_that_is_made_anew_has_what_is_left_of_the_lease(network: Lan, state: str) -> None:
+    asked, name = LEFT[state]
+    policy = timed_policy("30s") if "services" in asked else gate_policy()
+    second = SecondLayer(uids, stands_in=stands_in)
+    sets = {LEASE_SET, GUARDED_SET, DRAIN_SET, TIMED_SET}
+
+    def left() -> dict[str, int]:
+        return {each: ms for each in sets if (ms := nft.left(kernel, TABLE, each, family=NFPROTO_NETDEV))}
+
+    with (
+        network.vm.entered(),
+        closing(NftGate(uids, second=second, lasting_tables=False)) as gate,
+        closing(Connection()) as kernel,
+    ):
+        gate.install(policy)
+        network.vm.run("nft", "delete table netdev vmwarden")
+        gate.install(policy)
+        assert left() == {}, "closed stays closed"
+        gate.lease(10_000, **asked)
+        time.sleep(0.2)
+        for change in ("flush ruleset", "delete table netdev vmwarden"):
+            network.vm.run("nft", change)
+            assert gate.heard().touched
+            gate.install(policy)
+            first, found = gate.state().lease_ms, left()
+            assert set(found) == {name}
+            assert 5_000 < found[name] < first, "never longer than the first's"
+        gate.lease(SHORTEST_LEASE_MS)
+        time.sleep(0.1)
+        network.vm.run("nft", "delete table netdev vmwarden")
+        gate.install(policy)
+        assert left() == {}
+        gate.remove()
 
 
 def test_chains_that_are_not_ours_do_not_survive_a_take_over(network: Lan, layer: SecondLayer) -> None:

@@ -10,7 +10,6 @@ import errno
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
-from hashlib import sha256
 
 from vmwarden.errors import BugError, CommandFailed, ControlFailed
 from vmwarden.linux import accounts, nft
@@ -24,9 +23,10 @@ from vmwarden.model.link import Uplink
 from vmwarden.model.policy import Policy
 from vmwarden.model.verdict import Answer, Finding
 from vmwarden.ports.gate import LONGEST_LEASE_MS, SHORTEST_LEASE_MS, Heard, ServiceLeases
-from vmwarden.ports.second_layer import Around, Elements, SecondLayer
+from vmwarden.ports.second_layer import Around, Elements, Left, SecondLayer
 from vmwarden.rules import booting, direction, ending, timed_services
 from vmwarden.rules.ruleset import ALIVE_TABLE, TABLE, closed, fingerprint
+from vmwarden.rules.sha2 import sha256
 
 #: ways around that end when their device is switched off
 _END_WITH_LINK = frozenset(("gate.around.xdp", "gate.around.tc", "gate.around.af-xdp"))
@@ -398,7 +398,7 @@ class NftGate:
         stood = second.installed()
         self._second_again = False
         try:
-            second.install(policy)
+            second.install(policy, left=self._left)
             if not stood and (booting_ms := nft.left(self._connected(), TABLE, booting.SET)):
                 self._connected().commit(
                     second.switched(booting.SET, booting_ms), what="switching booting on"
@@ -408,6 +408,17 @@ class NftGate:
             self._second_failed = str(error)
         else:
             self._second_failed = ""
+
+    def _left(self) -> Left:
+        """Of the lease as it runs in the kernel; less by what passes until the second layer has it."""
+        lease, guarded, drained = (
+            ms if ms >= SHORTEST_LEASE_MS else 0
+            for ms in (
+                nft.left(self._connected(), ALIVE_TABLE, name) - SHORTEST_LEASE_MS
+                for name in (nft.LEASE_SET, nft.GUARDED_SET, nft.DRAIN_SET)
+            )
+        )
+        return Left(lease or guarded, guarded=not lease, drained=drained)
 
     def _note_flows(self, policy: Policy) -> None:
         """Flows that were begun against the direction of manage before there were rules to see it."""

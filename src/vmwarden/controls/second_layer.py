@@ -17,7 +17,7 @@ from vmwarden.model.handover import SecondLayerHandover
 from vmwarden.model.link import GoneUplink, Link, LinksHeard, Uplink
 from vmwarden.model.policy import Policy
 from vmwarden.ports.gate import LONGEST_LEASE_MS, SHORTEST_LEASE_MS
-from vmwarden.ports.second_layer import Elements
+from vmwarden.ports.second_layer import Elements, Left
 from vmwarden.rules import timed_services
 from vmwarden.rules.netdev_ruleset import (
     DRAIN_SET,
@@ -80,8 +80,8 @@ class SecondLayer:
         self._ungated: dict[str, str] = {}
         self._gone: list[GoneUplink] = []
 
-    def install(self, policy: Policy) -> None:
-        """Closed rules at every uplink; a lease that runs goes on.  Raises Malformed too."""
+    def install(self, policy: Policy, *, left: Callable[[], Left] = Left) -> None:
+        """See ports.second_layer."""
         users = self._uids(service.as_ for service in policy.reach)
         wanted = fingerprint(policy, users=users)
         self._timed = timed_services.there_are(policy)
@@ -91,15 +91,19 @@ class SecondLayer:
         connection = self._connected()
         found = nft.digests(connection, TABLE, family=NFPROTO_NETDEV)
         whole = anew(policy, users=users)
+        lease_stays = bool(self._made)
         if self._is_known(found, names(policy, users=users)):
             try:
                 nft.load(table(policy, users=users))
             except CommandFailed:
+                lease_stays = False
                 self._load(whole)  # another version's table: its parts have other types
         else:
+            lease_stays = False
             self._load(whole)
-        if not self._made:
-            connection.commit(self.ending(), what="ending the second layer's lease")
+        if not lease_stays:
+            # before there is a chain at any device: what is open loses nothing
+            self._commit_left(connection, left())
         ours = names(policy, users=users)
         now = nft.digests(connection, TABLE, family=NFPROTO_NETDEV)
         if not now.keys() >= {"", *ours}:
@@ -264,6 +268,13 @@ class SecondLayer:
             regular = [name for name in found if not _index(name)]
             return all(found[name] == self._made.get(name) for name in regular)
         return set(found) <= {"", *ours} | {name for name in found if _index(name)}
+
+    def _commit_left(self, connection: Connection, left: Left) -> None:
+        services: Elements | None = {} if self._timed else None
+        connection.commit(
+            self.renewal(left.milliseconds, guarded=left.guarded, drained=left.drained, services=services),
+            what="the second layer's lease",
+        )
 
     def _load(self, text: str) -> None:
         try:

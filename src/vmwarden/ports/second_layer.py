@@ -2,7 +2,8 @@
 """What the first layer of the gate needs of the second, which stands at the devices, and of the watch for
 ways around both."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from vmwarden.model.handover import SecondLayerHandover
@@ -15,11 +16,25 @@ Message = TypeVar("Message", covariant=True)
 Elements = Mapping[str, Sequence[tuple[bytes, int]]]
 
 
+@dataclass(frozen=True, slots=True)
+class Left:
+    """Milliseconds of the first layer's lease that the second may have, 0 = none.  guarded: for the scopes
+    only.  drained: for open flows."""
+
+    milliseconds: int = 0
+    guarded: bool = False
+    drained: int = 0
+
+
 class SecondLayer(Protocol[Message]):
     """All methods raise ControlFailed; what stood then stands as it was.  Message: the kernel's."""
 
-    def install(self, policy: Policy) -> None:
-        """Closed rules at every uplink; a lease that runs goes on.  Raises Malformed too."""
+    def install(self, policy: Policy, *, left: Callable[[], Left]) -> None:
+        """Closed rules at every uplink; a lease that runs goes on.  Raises Malformed too.
+
+        left: asked where the table has to be made anew; services with hours of their own wait for the next
+        renewal then, as they do in the first layer.
+        """
         ...
 
     def renewal(
