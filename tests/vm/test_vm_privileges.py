@@ -70,6 +70,12 @@ start_unit("vmwarden-open.target")
 open("/var/lib/vmwarden/probe", "x").close()
 run(["rm", "/var/lib/vmwarden/probe"], timeout_s=20)
 run(["/usr/bin/vmwarden", "--help"], timeout_s=60)
+from select import select
+from vmwarden.linux.tls_session import TlsSession
+tls = TlsSession(name="time.example", authorities=())
+select([tls], [], [], 60)
+print("tls", *(type(said).__name__ for said in tls.said()))
+tls.close()
 print("all done")
 """
 
@@ -232,7 +238,7 @@ def test_what_the_warden_cannot_do_and_what_it_can(guarded: Guarded, given: dict
 
     guarded.guest.put("/opt/needs.py", NEEDS)
     done = guarded.under("vmwarden", "/usr/bin/python3 -IS /opt/needs.py").splitlines()
-    assert done == ["stays runnable ()", "around ()", "tcx {}", "all done"]
+    assert done == ["stays runnable ()", "around ()", "tcx {}", "tls Send", "all done"]
 
 
 def test_the_boot_check_is_confined_and_works(guarded: Guarded) -> None:
