@@ -82,7 +82,7 @@ def end(machine: Machine) -> None:
     if machine.spec.upper:
         throttle(machine, 0, 0)
     machine.guest.sh(
-        "pkill -9 -f '[l]oad.py'; while pgrep -f '[l]oad.py' > /dev/null; do sleep 0.1; done", 60
+        "pkill -9 -f '[l]oad.py'; while pgrep -f '[l]oad.py' > /dev/null; do sleep 0.1; done", _WITHIN_S
     )
 
 
