@@ -5,7 +5,7 @@ import json
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
 import msgspec
 import pytest
@@ -19,10 +19,12 @@ from tests.integration.gate_policy import (
     gate_policy,
     nft_gate,
 )
+from tests.integration.test_gate_services import FEED, WEB, timed_policy
 from vmwarden.controls.gate import NftGate
 from vmwarden.linux import nft
 from vmwarden.linux.sock_diag import SockDiag
 from vmwarden.model.policy import FlowIn, FlowOut, Policy, Reach, Scope
+from vmwarden.ports.gate import ServiceLeases
 from vmwarden.rules import direction
 from vmwarden.rules.ruleset import TABLE
 from vmwarden.testing.network import PEER, PEER6, VM, VM6, Lan, Namespace
@@ -115,6 +117,12 @@ AGAINST = {
     "out from the port of manage.in": ("out", PEER, SERVICE, MANAGE_IN),
     "out from the port of manage.in, IPv6": ("out", PEER6, SERVICE, MANAGE_IN),
     "out from the port of a scope": ("out", PEER, SERVICE, SCOPE_TCP_IN),
+    # begun rightly, by what passes less long than what it looks like
+    "in to a scope from the port of manage.out": ("in", VM, SCOPE_TCP_IN, MANAGE_OUT),
+    "in to a scope from the port of reach": ("in", VM, SCOPE_TCP_IN, REACH_TCP),
+    "out to what a scope calls from the port of manage.in": ("out", PEER, SCOPE_OUT, MANAGE_IN),
+    "out to reach, by another user, from the port of manage.in": ("out", PEER, REACH_TCP, MANAGE_IN),
+    "out to reach, by another user, from the port of a scope": ("out", PEER, REACH_TCP, SCOPE_TCP_IN),
 }
 
 
@@ -131,6 +139,49 @@ def test_a_flow_against_its_direction_ends_with_the_lease(network: Lan, gate: Nf
         gate.lease(30_000)
         made[0].settimeout(5)  # TCP waits longer each time before it tries again
         assert made[0].recv(1) == b"x", "it lives on with the next lease"
+
+
+#: the same of services with hours of their own
+AGAINST_SERVICES = {
+    "in to a service from the port of manage.out": ("in", VM, WEB, MANAGE_OUT),
+    "in to a scope from the port that a service calls": ("in", VM, SCOPE_TCP_IN, FEED),
+    "in to a service from the port that another calls": ("in", VM, WEB, FEED),
+    "out to a service from the port of manage.in": ("out", PEER, FEED, MANAGE_IN),
+    "out to what a scope calls from the port of a service": ("out", PEER, SCOPE_OUT, WEB),
+    "out to a service from the port of a scope": ("out", PEER, FEED, SCOPE_TCP_IN),
+}
+
+
+@pytest.mark.parametrize("name", AGAINST_SERVICES)
+def test_what_is_begun_by_one_service_does_not_pass_as_another(network: Lan, name: str) -> None:
+    way, to, port, source_port = AGAINST_SERVICES[name]
+    ends = (network.peer, network.vm) if way == "in" else (network.vm, network.peer)
+    both = {"web": 30_000, "feed": 30_000}
+    with network.vm.entered(), closing(nft_gate(lasting=False)) as gate:
+        gate.install(msgspec.structs.replace(policy(), hours=timed_policy().hours))
+        gate.lease(30_000, services=ServiceLeases(both, both))
+        with flow(*ends, to, port, source_port=source_port) as made:
+            assert alive(made), "while open it passes as any other"
+            for leased in ({"web": 30_000}, {"feed": 30_000}, both):
+                gate.lease(0, services=ServiceLeases(leased, leased))
+                assert not alive(made)
+            gate.flush()
+            assert not alive(made)
+        gate.remove()
+
+
+def test_flows_of_scopes_live_on_while_guarded_and_end_when_closed(network: Lan, gate: NftGate) -> None:
+    vm, peer = network.vm, network.peer
+    with (
+        flow(peer, vm, VM, SCOPE_TCP_IN) as into,
+        flow(vm, peer, PEER, SCOPE_OUT) as out,
+        flow(peer, vm, VM, SCOPE_TCP_IN, source_port=SCOPE_OUT) as both,
+    ):
+        flows = (into, out, both)
+        gate.lease(30_000, guarded=True)
+        assert [alive(each) for each in flows] == [True] * 3
+        gate.flush()
+        assert [alive(each) for each in flows] == [False] * 3
 
 
 def test_flows_of_manage_live_on_whatever_their_ports_and_however_they_are_idle(

@@ -7,16 +7,16 @@ tells, and this VM's own stack shows it on the way out: with a SYN it begins, wi
 other begin.  So nothing but an outgoing SYN pays for it.  docs/adr/0011 has what was weighed against it.
 
 backward4, backward6: flows that look like replies of manage, reach, a scope or a service (hours.services) and
-were begun against their direction; key flow(), no timeout: however long such a flow is idle, it is known.  A
-flow with the same addresses and ports that is begun rightly takes the old one out.  Full: no further such
-flow begins.
+were begun against their direction, or rightly as another of these that passes less long; key flow(), no
+timeout: however long such a flow is idle, it is known.  A flow with the same addresses and ports that is
+begun rightly takes the old one out.  Full: no further such flow begins.
 """
 
-from collections.abc import Iterable, Iterator
-from ipaddress import collapse_addresses, ip_address
+from collections.abc import Iterable, Mapping
+from ipaddress import IPv4Address, IPv6Address, collapse_addresses, ip_address
 
 from vmwarden.model.flow import TcpTable
-from vmwarden.model.policy import FlowOut, Policy, Reach
+from vmwarden.model.policy import Policy
 from vmwarden.rules import timed_services
 from vmwarden.rules.passing import FAMILIES, Network, address, flow, flow_sets
 
@@ -31,9 +31,18 @@ _Flow = tuple[str, Network, int]
 
 
 def chains(policy: Policy) -> dict[str, list[str]]:
-    """Rules of each chain, by name.  Raises Malformed."""
-    served, called = list(_grouped(_served(policy))), list(_grouped(_called(policy)))
-    timed_answers, timed_begins = timed_services.begun(timed_services.services(policy))
+    """Rules of each chain, by name.  Raises Malformed.
+
+    A flow may have been begun rightly as one thing and look like a reply of another: what passes longer
+    counts first, manage before all.  Reach is the last that is right: it passes always, but for one user, and
+    who began is not asked here.
+    """
+    services_in, services_out = timed_services.outgoing(timed_services.services(policy))
+    manage_in, scopes_in = (_matches(flows, "sport") for flows in (_manage_in(policy), _scopes_in(policy)))
+    manage_out, scopes_out = (
+        _matches(flows, "dport") for flows in (_manage_out(policy), _scopes_out(policy))
+    )
+    reach = _matches(_reach(policy), "dport")
     return {
         "rightly": [f"delete @backward{end} {{ {_key(family)} }}" for family, _, end in FAMILIES],
         "backward": [
@@ -41,15 +50,19 @@ def chains(policy: Policy) -> dict[str, list[str]]:
             "counter drop",
         ],
         "answers": [
-            *(f"{networks} tcp sport {ports} goto rightly" for networks, ports in served),
-            *(f"{networks} tcp dport {ports} goto backward" for networks, ports in called),
-            *timed_answers,
+            *_all(manage_in, "rightly"),
+            *_all([*manage_out, *reach, *services_out], "backward"),
+            *_all(scopes_in, "rightly"),
+            *_all(scopes_out, "backward"),
+            *_all(services_in, "rightly"),
         ],
         "begins": [
             "tcp flags & ack == ack goto answers",
-            *(f"{networks} tcp dport {ports} goto rightly" for networks, ports in called),
-            *(f"{networks} tcp sport {ports} goto backward" for networks, ports in served),
-            *timed_begins,
+            *_all(manage_out, "rightly"),
+            *_all([*manage_in, *services_in], "backward"),
+            *_all(scopes_out, "rightly"),
+            *_all(scopes_in, "backward"),
+            *_all([*reach, *services_out], "rightly"),
         ],
     }
 
@@ -68,21 +81,17 @@ def begun_before(policy: Policy, table: TcpTable) -> dict[str, tuple[bytes, ...]
     The other way round, a call from a port of manage.in, nothing tells it from the owner's own session while
     his sshd restarts: it is not named here.  Raises Malformed.
     """
-    timed = policy.hours.services if policy.hours is not None else ()
-    of_services = [
-        (*address(target.to, f"hours.services {service.name}"), target.tcp)
-        for service in timed
-        for target in service.out
-        if target.tcp is not None
-    ]
-    served, called = _by_port(_served(policy)), _by_port([*_called(policy), *of_services])
+    manage_in, scopes_in = _by_port(_manage_in(policy)), _by_port(_scopes_in(policy))
+    longer = _by_port([*_manage_out(policy), *_reach(policy), *_services_out(policy)])
+    scopes_out = _by_port(_scopes_out(policy))
     found: dict[str, list[bytes]] = {f"backward{end}": [] for _, _, end in FAMILIES}
     for each in table.established:
         remote = ip_address(each.remote)
+        served, called = (each.local_port, remote), (each.remote_port, remote)
         if (
             each.local_port in table.listening
-            and any(remote in network for network in called.get(each.remote_port, ()))
-            and not any(remote in network for network in served.get(each.local_port, ()))
+            and not _has(manage_in, *served)
+            and (_has(longer, *called) or (_has(scopes_out, *called) and not _has(scopes_in, *served)))
         ):
             # the parts of a key are padded to four bytes each
             ports = (number.to_bytes(2) + bytes(2) for number in (each.remote_port, each.local_port))
@@ -95,23 +104,46 @@ def _key(family: str) -> str:
     return flow(family, "tcp", inbound=False)
 
 
-def _served(policy: Policy) -> list[_Flow]:
-    """TCP to ports of this VM."""
-    entries = [
-        *((entry, "manage.in") for entry in policy.manage.in_),
-        *((entry, f"scope {scope.name}") for scope in policy.scopes for entry in scope.in_),
-    ]
-    return [(*address(entry.from_, where), entry.tcp) for entry, where in entries if entry.tcp is not None]
+def _all(matches: Iterable[str], chain: str) -> list[str]:
+    return [f"{match} goto {chain}" for match in matches]
 
 
-def _called(policy: Policy) -> list[_Flow]:
-    """TCP to ports of others."""
-    targets: list[tuple[FlowOut | Reach, str]] = [
-        *((target, "manage.out") for target in policy.manage.out),
-        *((service, "reach") for service in policy.reach),
-        *((target, f"scope {scope.name}") for scope in policy.scopes for target in scope.out),
-    ]
-    return [(*address(target.to, where), target.tcp) for target, where in targets if target.tcp is not None]
+def _manage_in(policy: Policy) -> list[_Flow]:
+    return _tcp((entry.from_, entry.tcp, "manage.in") for entry in policy.manage.in_)
+
+
+def _manage_out(policy: Policy) -> list[_Flow]:
+    return _tcp((target.to, target.tcp, "manage.out") for target in policy.manage.out)
+
+
+def _reach(policy: Policy) -> list[_Flow]:
+    return _tcp((service.to, service.tcp, "reach") for service in policy.reach)
+
+
+def _scopes_in(policy: Policy) -> list[_Flow]:
+    return _tcp(
+        (entry.from_, entry.tcp, f"scope {scope.name}") for scope in policy.scopes for entry in scope.in_
+    )
+
+
+def _scopes_out(policy: Policy) -> list[_Flow]:
+    return _tcp(
+        (target.to, target.tcp, f"scope {scope.name}") for scope in policy.scopes for target in scope.out
+    )
+
+
+def _services_out(policy: Policy) -> list[_Flow]:
+    timed = policy.hours.services if policy.hours is not None else ()
+    return _tcp(
+        (target.to, target.tcp, f"hours.services {service.name}")
+        for service in timed
+        for target in service.out
+    )
+
+
+def _tcp(entries: Iterable[tuple[str, int | None, str]]) -> list[_Flow]:
+    """Of (address, port, where in the policy)."""
+    return [(*address(text, where), port) for text, port, where in entries if port is not None]
 
 
 def _by_port(flows: Iterable[_Flow]) -> dict[int, list[Network]]:
@@ -121,8 +153,15 @@ def _by_port(flows: Iterable[_Flow]) -> dict[int, list[Network]]:
     return found
 
 
-def _grouped(flows: Iterable[_Flow]) -> Iterator[tuple[str, str]]:
-    """(the networks of the other ends, the ports), as few as they can be: a SYN goes through all of them."""
+def _has(by_port: Mapping[int, list[Network]], port: int, other: IPv4Address | IPv6Address) -> bool:
+    return any(other in network for network in by_port.get(port, ()))
+
+
+def _matches(flows: Iterable[_Flow], field: str) -> list[str]:
+    """What an outgoing packet has to match, as few as they can be: a SYN goes through all of them.
+
+    field: where its port stands, sport or dport.
+    """
     networks: dict[tuple[str, int], list[Network]] = {}
     for family, network, port in flows:
         networks.setdefault((family, port), []).append(network)
@@ -130,5 +169,7 @@ def _grouped(flows: Iterable[_Flow]) -> Iterator[tuple[str, str]]:
     for (family, port), those in sorted(networks.items(), key=lambda item: item[0]):
         collapsed = collapse_addresses(those)  # type: ignore[type-var]
         ports.setdefault((family, ", ".join(str(each) for each in collapsed)), []).append(str(port))
-    for (family, joined), numbers in ports.items():
-        yield f"{family} daddr {{ {joined} }}", f"{{ {', '.join(numbers)} }}"
+    return [
+        f"{family} daddr {{ {joined} }} tcp {field} {{ {', '.join(numbers)} }}"
+        for (family, joined), numbers in ports.items()
+    ]

@@ -170,17 +170,13 @@ def way_chains(found: Services, way: str, *, refused: str) -> dict[str, list[str
     return chains | {f"timed_{way}": timed}
 
 
-def begun(found: Services) -> tuple[list[str], list[str]]:
-    """What rules.direction does with an outgoing SYN that has ACK, and with one that has not."""
+def outgoing(found: Services) -> tuple[list[str], list[str]]:
+    """(served, called): what an outgoing packet of TCP has to match, for rules.direction."""
     served, called = (
-        [f"tcp {field} . {family} daddr {_others(those)} goto " for family, those in _by_family(_tcp(claims))]
+        [f"tcp {field} . {family} daddr {_others(those)}" for family, those in _by_family(_tcp(claims))]
         for field, claims in (("sport", found.served), ("dport", found.called))
     )
-    # a flow that is both is written down: in doubt it ends
-    return (
-        [rule + "backward" for rule in called] + [rule + "rightly" for rule in served],
-        [rule + "backward" for rule in served] + [rule + "rightly" for rule in called],
-    )
+    return served, called
 
 
 def _claims(

@@ -22,18 +22,18 @@ def test_a_syn_of_ours_is_right_towards_what_we_call_and_wrong_from_what_we_serv
     assert chains(POLICY)["begins"] == [
         "tcp flags & ack == ack goto answers",
         "ip daddr { 10.0.0.0/24 } tcp dport { 443 } goto rightly",
-        "ip6 daddr { fd00::1/128 } tcp dport { 4460 } goto rightly",
         "ip daddr { 10.0.0.0/24 } tcp sport { 22, 2222 } goto backward",
         "ip daddr { 192.0.2.0/24 } tcp sport { 80 } goto backward",
+        "ip6 daddr { fd00::1/128 } tcp dport { 4460 } goto rightly",
     ]
 
 
 def test_a_syn_with_ack_of_ours_is_the_other_way_round() -> None:
     assert chains(POLICY)["answers"] == [
         "ip daddr { 10.0.0.0/24 } tcp sport { 22, 2222 } goto rightly",
-        "ip daddr { 192.0.2.0/24 } tcp sport { 80 } goto rightly",
         "ip daddr { 10.0.0.0/24 } tcp dport { 443 } goto backward",
         "ip6 daddr { fd00::1/128 } tcp dport { 4460 } goto backward",
+        "ip daddr { 192.0.2.0/24 } tcp sport { 80 } goto rightly",
     ]
 
 
@@ -81,3 +81,20 @@ def test_what_this_vm_began_itself_and_what_it_serves_is_left_alone() -> None:
     assert keys(flow(9000, "10.0.0.3", 444)) == []  # another port
     assert keys(flow(9000, "10.9.0.1", 123)) == []  # UDP only
     assert keys(flow(9000, "10.0.0.3", 443), policy=bare()) == []
+
+
+def test_an_older_flow_to_a_scope_that_looks_like_manage_is_told_and_one_like_a_scope_is_not() -> None:
+    wide = bare(
+        Manage(out=(FlowOut(to="192.0.2.0/24", tcp=443),)),
+        scopes=(
+            Scope(
+                name="s",
+                in_=(FlowIn(from_="192.0.2.0/24", tcp=80),),
+                out=(FlowOut(to="192.0.2.0/24", tcp=8080),),
+            ),
+        ),
+    )
+    listening = (80, 9000)
+    assert len(keys(flow(80, "192.0.2.3", 443), listening=listening, policy=wide)) == 1
+    assert keys(flow(80, "192.0.2.3", 8080), listening=listening, policy=wide) == []
+    assert len(keys(flow(9000, "192.0.2.3", 8080), listening=listening, policy=wide)) == 1
