@@ -16,7 +16,7 @@ import socket
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -50,6 +50,12 @@ class Flowing:
 
     flows: tuple[Flow, ...]
     manage: Flow
+    began: float
+
+    @property
+    def pace_ms(self) -> float:
+        """Between two packets of a flow, on this machine, so far."""
+        return (time.monotonic() - self.began) * 1000 / self._tried()
 
     def wait(self) -> None:
         """Until more packets of every flow have come."""
@@ -91,7 +97,7 @@ def flowing(network: Lan) -> Iterator[Flowing]:
                 with contextlib.suppress(OSError):  # an older kernel takes its time
                     flow.sender.setsockopt(socket.IPPROTO_TCP, _TCP_RTO_MAX, _RTO_MS)
         with traffic.running():
-            yield Flowing(flows, manage)
+            yield Flowing(flows, manage, time.monotonic())
     finally:
         traffic.close()
 
@@ -100,19 +106,32 @@ def realtime_ns() -> int:
     return time.clock_gettime_ns(time.CLOCK_REALTIME)
 
 
-def after_ms(last: list[int], since_ns: int) -> list[float]:
-    return [max(0.0, (ns - since_ns) / 1e6) for ns in last]
+@dataclass
+class Ends:
+    """Of all rounds: how long after the signal each flow went on, and how many did not stop even then."""
 
+    found_ms: list[float] = field(default_factory=list)
+    still_open: int = 0
+    pace_ms: float = 0.0
 
-def report(record: Record, what: str, found_ms: list[float], still_open: int) -> None:
-    ordered = sorted(found_ms)
-    p99 = ordered[min(len(ordered) - 1, int(len(ordered) * 0.99))]
-    said = (
-        f"p50 {statistics.median(ordered):.2f}, p99 {p99:.2f}, max {ordered[-1]:.2f} ms"
-        f" (min {ordered[0]:.2f}, {len(ordered)} flows); still open: {still_open}"
-    )
-    record(what, said)
-    print(f"{what} -> last packet: {said}")
+    def watch(self, flows: Flowing, signalled_ns: int, *, watched_s: float) -> list[int]:
+        """One round.  Returns CLOCK_REALTIME of the last packets."""
+        last, more = flows.ends(watched_s=watched_s)
+        self.found_ms += [max(0.0, (ns - signalled_ns) / 1e6) for ns in last]
+        self.still_open += more
+        self.pace_ms = flows.pace_ms
+        return last
+
+    def report(self, record: Record, what: str) -> None:
+        ordered = sorted(self.found_ms)
+        p99 = ordered[min(len(ordered) - 1, int(len(ordered) * 0.99))]
+        said = (
+            f"{len(ordered)} flows, a packet each {self.pace_ms:.1f} ms: last one after"
+            f" min {ordered[0]:.2f}, p50 {statistics.median(ordered):.2f}, p99 {p99:.2f},"
+            f" max {ordered[-1]:.2f} ms; still open: {self.still_open}"
+        )
+        record(what, said)
+        print(f"{what}: {said}")
 
 
 @pytest.mark.parametrize("deaths", [3, pytest.param(200, marks=pytest.mark.soak)])
@@ -120,8 +139,7 @@ def test_a_killed_warden_closes_at_once_and_the_next_one_opens(
     network: Lan, tmp_path: Path, deaths: int, record_property: Record
 ) -> None:
     root = enrolled(tmp_path, lease="5s", recheck="30s", manage=MANAGE)
-    found: list[float] = []
-    still_open = 0
+    ends = Ends()
     with contextlib.ExitStack() as stack:
         flows: Flowing | None = None
         for _ in range(deaths):
@@ -131,13 +149,11 @@ def test_a_killed_warden_closes_at_once_and_the_next_one_opens(
                 flows.wait()
                 killed = realtime_ns()
                 os.kill(warden.pid, signal.SIGKILL)
-                last, more = flows.ends(watched_s=0.25)
-                found += after_ms(last, killed)
-                still_open += more
-    report(record_property, f"warden SIGKILL x {deaths}", found, still_open)
-    assert still_open == 0
-    assert statistics.median(found) <= USUALLY_MS
-    assert max(found) <= AT_ONCE_MS
+                ends.watch(flows, killed, watched_s=0.25)
+    ends.report(record_property, f"warden SIGKILL x {deaths}")
+    assert ends.still_open == 0
+    assert statistics.median(ends.found_ms) <= USUALLY_MS
+    assert max(ends.found_ms) <= AT_ONCE_MS
 
 
 @pytest.mark.parametrize("stops", [2, pytest.param(200, marks=pytest.mark.soak)])
@@ -145,8 +161,7 @@ def test_a_stopped_warden_closes_with_its_lease_and_goes_on(
     network: Lan, tmp_path: Path, stops: int, record_property: Record
 ) -> None:
     root, lease_ms = enrolled(tmp_path, lease="1s", recheck="30s", manage=MANAGE), 1_000
-    found: list[float] = []
-    still_open = 0
+    ends = Ends()
     with enforcing(root, network.vm) as warden:
         warden.supported_until_ms()
         with flowing(network) as flows:
@@ -154,15 +169,13 @@ def test_a_stopped_warden_closes_with_its_lease_and_goes_on(
                 flows.wait()
                 stopped = realtime_ns()
                 os.kill(warden.pid, signal.SIGSTOP)
-                last, more = flows.ends(watched_s=lease_ms / 1000 + 0.2)
+                ends.watch(flows, stopped, watched_s=lease_ms / 1000 + 0.2)
                 os.kill(warden.pid, signal.SIGCONT)
-                found += after_ms(last, stopped)
-                still_open += more
             flows.wait()
-    report(record_property, f"warden SIGSTOP x {stops}, T = {lease_ms} ms", found, still_open)
-    assert still_open == 0
-    assert max(found) <= lease_ms + LATE_MS
-    assert min(found) >= lease_ms / 2, "it closed for another reason than the lease"
+    ends.report(record_property, f"warden SIGSTOP x {stops}, T = {lease_ms} ms")
+    assert ends.still_open == 0
+    assert max(ends.found_ms) <= lease_ms + LATE_MS
+    assert min(ends.found_ms) >= lease_ms / 2, "it closed for another reason than the lease"
 
 
 @pytest.mark.parametrize("deaths", [3, pytest.param(200, marks=pytest.mark.soak)])
@@ -196,9 +209,8 @@ def test_a_stopped_watcher_closes_when_its_evidence_has_aged(
     network: Lan, tmp_path: Path, stops: int, record_property: Record
 ) -> None:
     root, recheck_ms = enrolled(tmp_path, lease="1s", recheck="2s", manage=MANAGE), 2_000
-    found: list[float] = []
+    ends = Ends()
     past: list[float] = []
-    still_open = 0
     with contextlib.ExitStack() as stack:
         flows: Flowing | None = None
         for begun in range(0, stops, STOPS_A_WARDEN):
@@ -212,17 +224,16 @@ def test_a_stopped_watcher_closes_when_its_evidence_has_aged(
                     os.kill(watcher, signal.SIGSTOP)
                     time.sleep(0.1)  # what it said last is heard
                     until_ms = warden.supported_until_ms()
-                    last, more = flows.ends(watched_s=(until_ms - boot_ms(realtime_ns())) / 1000 + 0.2)
+                    left_s = (until_ms - boot_ms(realtime_ns())) / 1000
+                    last = ends.watch(flows, stopped, watched_s=left_s + 0.2)
                     os.kill(watcher, signal.SIGCONT)
-                    found += after_ms(last, stopped)
                     past += [boot_ms(ns) - until_ms for ns in last]
-                    still_open += more
                 flows.wait()
-    report(record_property, f"watcher SIGSTOP x {stops}, recheck {recheck_ms} ms", found, still_open)
+    ends.report(record_property, f"watcher SIGSTOP x {stops}, recheck {recheck_ms} ms")
     said = f"from {min(past):.1f} to {max(past):.1f} ms after the end of its evidence"
     record_property(f"watcher SIGSTOP x {stops}, last packets", said)
     print(f"last packets {said}")
-    assert still_open == 0
-    assert max(found) <= recheck_ms + LATE_MS
+    assert ends.still_open == 0
+    assert max(ends.found_ms) <= recheck_ms + LATE_MS
     assert max(past) <= LATE_MS
     assert min(past) >= -EARLY_MS, "it closed for another reason than age"
