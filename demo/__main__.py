@@ -9,7 +9,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from demo.acts import right_place_then_moved, wrong_place
+from demo.acts import a_day_in_the_right_place, wrong_place
 from demo.picture import draw
 from demo.stage import data_volume
 from demo.story import NotAsTold, Story
@@ -35,7 +35,7 @@ def main() -> int:
                 image = ensure_image()
                 install_layer()
                 data_volume(image)
-            right_place_then_moved(story, image, Path(scratch))
+            a_day_in_the_right_place(story, image, Path(scratch))
             wrong_place(story, image, Path(scratch))
     except (NotAsTold, BedError) as error:
         sys.stdout.write(f"\nNOT AS TOLD: {error}\n")

@@ -81,7 +81,7 @@ def save_warded(
         guest = machine.guest
         guest.py(_SERVERS)
         guest.sh("test ! -e /var/lib/vmwarden/closed.nft || nft -f /var/lib/vmwarden/closed.nft", check=True)
-        guest.py(_COMMANDS, _START_S)
+        guest.py(COMMANDS, _START_S)
         guest.spawn(f"{RUN} > /dev/console 2>&1")
         machine.wait_console(r"vmwarden: posture \w+: ", _START_S)
         guest.py(
@@ -101,7 +101,7 @@ def save_warded(
 
 
 #: vmwarden's command line within the agent: a new Python with all its imports takes three seconds here
-_COMMANDS = """
+COMMANDS = """
 import contextlib, io, sys
 sys.path.insert(0, "/opt/vmwarden/lib")
 from vmwarden.cli import main as _main

@@ -186,9 +186,10 @@ def verdict_line(status: Status) -> str:
 def text_of(status: Status) -> str:
     """Status for people."""
     policy = status.policy
+    scheduled = ", as scheduled" if status.decision.scheduled else ""
     rows = [
         ("posture", f"{status.posture} since {status.posture_since or 'start'}"),
-        ("verdict", status.decision.answer + ("" if status.settled else " (not settled yet)")),
+        ("verdict", status.decision.answer + scheduled + ("" if status.settled else " (not settled yet)")),
         ("mode", status.mode + (", armed" if status.armed else "")),
         ("last verified", status.last_verified or "never in this run"),
         ("policy", f"{policy.name} version {policy.version}, {policy.mode}, until {policy.valid_until}")
@@ -201,6 +202,13 @@ def text_of(status: Status) -> str:
     ]
     if policy is not None and policy.pending_confirm:
         rows.insert(5, ("pending", "not confirmed: it will be reverted; run vmwarden confirm"))
+    # those of services are in explain: there may be a thousand
+    rows += [
+        ("hours", finding.found)
+        for verdict in status.decision.verdicts
+        for finding in verdict.findings
+        if verdict.fence == "hours" and not finding.subject
+    ]
     if status.gate is not None:
         lease = f"lease {status.gate.lease_ms} ms" if status.gate.lease_ms else "closed except manage"
         dies = f"; if the warden dies: {status.gate.closes}" if status.gate.closes else ""
