@@ -370,8 +370,21 @@ def test_a_stamp_is_gone_by_where_there_is_one_and_may_open_again() -> None:
     assert life.wait(30 * MINUTE).look().verdict.scheduled
 
 
+def test_within_what_a_stamp_leaves_open_the_clock_of_the_vm_says_when_a_slot_ends() -> None:
+    life = Life(clause(), "2026-11-23T17:00:00Z").step(400)
+    life.stamped("2026-11-23T17:00:00Z", spread_ms=1000)
+    end = life.now.boot_ms + HOUR - 400
+    judged = life.look()
+    assert judged.verdict.good_until_boot_ms == end
+    assert judged.verdict.findings[0].found.endswith("by authenticated time")
+    assert life.step(601).look().verdict.good_until_boot_ms == life.now.boot_ms + HOUR - 1000, "beyond it"
+    assert life.step(-1002).look().verdict.good_until_boot_ms == life.now.boot_ms + HOUR - 1000, "before it"
+    assert life.step(401).look().verdict.good_until_boot_ms == end
+
+
 def test_a_slot_is_over_when_it_may_be_and_begins_when_it_has() -> None:
     life = Life(clause(), "2026-11-23T17:00:00Z").stamped("2026-11-23T17:00:00Z", spread_ms=1000)
+    life.step(-HOUR)  # the clock of the VM contradicts it
     assert life.look().verdict.good_until_boot_ms == life.now.boot_ms + HOUR - 1000
     assert life.wait(HOUR - 1000).look().verdict.answer is DENY
     assert life.look().changes_boot_ms == life.now.boot_ms + 14 * HOUR + 1000
@@ -380,7 +393,7 @@ def test_a_slot_is_over_when_it_may_be_and_begins_when_it_has() -> None:
 
 
 def test_a_stamp_that_leaves_more_open_is_another_stamp() -> None:
-    life = Life(clause(), "2026-11-23T12:00:00Z")
+    life = Life(clause(), "2026-11-23T12:00:00Z").step(-HOUR)
     ends = [
         life.stamped("2026-11-23T12:00:00Z", spread_ms=spread_ms).look().verdict.good_until_boot_ms
         for spread_ms in (0, 700, 0)

@@ -81,6 +81,10 @@ def judge(
         return Judged(Verdict(fence=FENCE, answer=_UNKNOWN, findings=(told,)), Posture.HELD, mark=mark)
     known_ms = utc_ms if utc_ms is not None and FIRST <= utc_ms // 1000 <= LAST else None
     stamp = stamp if stamp is not None and counts(stamp, now) else None
+    spread_ms = 0 if stamp is None else stamp.spread_ms
+    if clause.time == "local" and known_ms is not None and 0 <= now.utc_ms - known_ms <= spread_ms:
+        # the VM's own clock is within what the stamp leaves open, and finer: a host's is cut to whole seconds
+        known_ms, spread_ms = now.utc_ms, 0
     if known_ms is not None:
         mark = clock_mark.advance(mark, now, known_ms, authenticated=stamp is not None)
     if clause.time == "trusted":
@@ -91,16 +95,17 @@ def judge(
         if (
             case.from_boot_ms <= now.boot_ms < case.until_boot_ms
             and case.offset_ms == offset_ms
+            and case.spread_ms == spread_ms
             and case.clause is clause
             and case.timetable is timetable
             and case.mark is mark
             and case.stamp is stamp
         ):
             return case.judged
-    clock = _Local(now, known_ms, mark, stamp)
+    clock = _Local(now, known_ms, spread_ms, mark, by=_OWN if stamp is None else _AUTHENTICATED)
     judged = _judge(clause, timetable, clock)._replace(mark=clock.mark_after(timetable) or mark)
     until = judged.changes_boot_ms if judged.changes_boot_ms is not None else _NEVER
-    _cases.insert(0, _Case(clause, timetable, mark, stamp, offset_ms, now.boot_ms, until, judged))
+    _cases.insert(0, _Case(clause, timetable, mark, stamp, offset_ms, spread_ms, now.boot_ms, until, judged))
     del _cases[_REMEMBERED:]
     return judged
 
@@ -116,6 +121,7 @@ class _Case(NamedTuple):
     mark: ClockMark | None
     stamp: TimeAnchor | None
     offset_ms: int | None
+    spread_ms: int
     from_boot_ms: int
     until_boot_ms: int
     judged: Judged
@@ -147,11 +153,12 @@ class _Local:
     """By the time that is known, whoever says so; a step back never puts an end off (rules.clock_mark)."""
 
     def __init__(
-        self, now: Moment, utc_ms: int | None, mark: ClockMark | None, stamp: TimeAnchor | None
+        self, now: Moment, utc_ms: int | None, spread_ms: int, mark: ClockMark | None, *, by: str
     ) -> None:
+        """spread_ms: it may be that much later than utc_ms.  by: whose clock that is."""
         self.now = now
-        self.by = _OWN if stamp is None else _AUTHENTICATED
-        self._spread_ms = 0 if stamp is None else stamp.spread_ms
+        self.by = by
+        self._spread_ms = spread_ms
         self._utc_ms = utc_ms
         self._mark = mark
         self._ahead_ms = clock_mark.ahead_ms(mark) if mark is not None else 0
