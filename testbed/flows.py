@@ -113,6 +113,12 @@ class Flows:
         came = json.loads(self._guest.py("print(json.dumps(_came))"))
         return {name: list(stamps) for name, stamps in self._stamps.items()} | {"udp in": came}
 
+    def forget(self) -> None:
+        """Drop the stamps so far; flows that run for long have too many to be fetched at once."""
+        self._guest.py("_came.clear()")
+        for stamps in self._stamps.values():
+            stamps.clear()
+
     def last_after_ms(self, moment_ns: int) -> dict[str, float]:
         """How long after a moment each flow's last packet so far came through; 0 = none came after it."""
         return {
