@@ -17,6 +17,7 @@ from tests.unit.warden.ward import Ward
 from vmwarden.cli.main import parser
 from vmwarden.errors import CommandFailed, ControlFailed, UntrustedInput, UsageError, WorldError
 from vmwarden.linux import accounts, notify, session, successor
+from vmwarden.linux.other_ways import other_ways
 from vmwarden.linux.process import run
 from vmwarden.linux.sockets_in_use import af_xdp
 from vmwarden.linux.tzdata import Tzdata
@@ -94,6 +95,29 @@ def _protocols(data: bytes) -> None:
     path = _folder("proc") / "protocols"
     path.write_bytes(data)
     assert af_xdp(path) >= 0
+
+
+def _devices(data: bytes) -> None:
+    """What /sys says of three devices; the name of the first and of its driver too."""
+    system = _folder("sys")
+    shutil.rmtree(system)
+    (system / "class" / "net").mkdir(parents=True)
+    words = (data + b"\n\n").split(b"\n")
+    name = bytes(byte for byte in words[0] if byte not in b"/\0")[:200] or b"virtio0"
+    virtio, pci = (
+        system / "bus/virtio/devices" / os.fsdecode(name + b"0"),
+        system / "bus/pci/devices/0000:00:03.0",
+    )
+    for device in (virtio, pci):
+        device.mkdir(parents=True)
+        (device / "driver").symlink_to(os.fsdecode(b"../drivers/" + name))
+        (device / "device").write_bytes(words[1])
+        (device / "vendor").write_bytes(words[2])
+        (device / "class").write_bytes(words[2])
+    serial = system / "class/tty/ttyS0"
+    serial.mkdir(parents=True)
+    (serial / "type").write_bytes(data)
+    canonical.encode(other_ways(system, lambda: False))
 
 
 _PROTOCOLS = (
@@ -257,6 +281,17 @@ TARGETS = (
         run=_protocols,
         raises=(ControlFailed,),
         counts=(700, 200_000),
+    ),
+    Target(
+        name="sys-devices",
+        seeds=lambda: [
+            b"virtio_net\n0x0001\n",
+            b"vfio-pci\n0x1110\n0x1af4",
+            b"vfio-pci\n\n0x020000",
+            b"ice\n\n0x02",
+        ],
+        run=_devices,
+        counts=(80, 15_000),
     ),
     Target(name="proc-processes", seeds=_processes, run=_process, counts=(80, 15_000)),
     Target(

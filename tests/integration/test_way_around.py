@@ -4,10 +4,14 @@
 import os
 import socket
 from collections.abc import Iterator
+from contextlib import closing
 
 import pytest
 
 from tests.integration.gate_around import XDP_PASS, XdpSender, attach_tcx, attach_xdp
+from tests.integration.gate_policy import gate_policy, uids
+from vmwarden.controls.gate import NftGate
+from vmwarden.controls.second_layer import SecondLayer
 from vmwarden.controls.way_around import WayAround
 from vmwarden.errors import ControlFailed
 from vmwarden.linux.rtnetlink import Links
@@ -108,3 +112,56 @@ def test_a_device_can_be_switched_off(network: Lan, uplink: Uplink) -> None:
     with pytest.raises(ControlFailed):
         around.link_down(uplink)
     around.close()
+
+
+def a_gate() -> NftGate:
+    second = SecondLayer(uids, stands_in=lambda link: link.name == "eth0")
+    return NftGate(uids, second=second, around=WayAround())
+
+
+def test_what_a_dead_warden_has_switched_off_the_next_one_switches_on(network: Lan, uplink: Uplink) -> None:
+    network.vm.run("ip", "link", "property", "add", "dev", "eth0", "altname", "theirs")
+    network.vm.run("ip", "link", "set", "eth1", "down")
+    attach_xdp(uplink.index, XDP_PASS)
+    with closing(a_gate()) as dies:
+        dies.install(gate_policy())
+        assert dies.cut_links() == ("eth0",)
+    with closing(Links()) as links, closing(a_gate()) as after:
+        after.install(gate_policy())
+        assert after.cut_links() == (), "it is off already"
+        assert after.mend_links() == ("eth0",)
+        found = {link.name: link for link in links.all()}
+        assert found["eth0"].up
+        assert found["eth0"].altnames == ("theirs",)
+        assert not found["eth1"].up, "others have switched that off"
+        assert after.mend_links() == ()
+        after.remove()
+    with closing(a_gate()) as nothing_left:
+        assert nothing_left.mend_links() == ()
+
+
+def test_a_device_that_went_while_it_was_off_is_not_waited_for(network: Lan, uplink: Uplink) -> None:
+    attach_xdp(uplink.index, XDP_PASS)
+    with closing(a_gate()) as gate:
+        gate.install(gate_policy())
+        gate.cut_links()
+        network.vm.run("ip", "link", "del", "eth0")
+        assert gate.mend_links() == ("eth0",)
+        gate.remove()
+
+
+def test_what_is_out_of_reach_is_told_of_the_devices_that_there_are(network: Lan, uplink: Uplink) -> None:
+    with closing(a_gate()) as gate:
+        gate.install(gate_policy())
+        here = gate.out_of_reach()
+        assert not any("eth0" in each or "IP stack" in each for each in here)
+        network.vm.run("ip", "link", "set", "eth0", "netns", network.behind.name, "name", "taken0")
+        gate.heard()
+        assert gate.out_of_reach() == ("eth0: it is in another network namespace", *here)
+        gate.remove()
+    with closing(NftGate(uids)) as alone:
+        alone.install(gate_policy())
+        assert alone.out_of_reach() == (
+            "all that does not go through this VM's IP stack: there is no second layer",
+        )
+        alone.remove()

@@ -215,6 +215,8 @@ def text_of(status: Status) -> str:
         rows.append(("gate", lease + dies if status.gate.installed else f"NOT INSTALLED{dies}"))
         if status.gate.flushed:
             rows.append(("rules", f"if somebody else deletes them: {status.gate.flushed}"))
+        if status.gate.out_of_reach:
+            rows.append(("out of reach", "; ".join(status.gate.out_of_reach)))
     if status.journal is not None:
         writable = "" if status.journal.writable else ", NOT WRITABLE"
         rows.append(("journal", f"{status.journal.size} records{writable}"))

@@ -30,6 +30,8 @@ from vmwarden.rules.sha2 import sha256
 
 #: ways around that end when their device is switched off
 _END_WITH_LINK = frozenset(("gate.around.xdp", "gate.around.tc", "gate.around.af-xdp"))
+#: of what is out of reach: a machine may have hundreds of network cards to give away
+_MOST_TOLD = 32
 #: why there is no second layer behind restored rules: trying again changes nothing
 _NO_POLICY = "there is no policy that says what passes it"
 
@@ -138,7 +140,8 @@ class NftGate:
         self._found_at: int | None = None
         self._services: timed_services.Services | None = None
         self._services_leased = True
-        self._cut: dict[int, Uplink] = {}
+        #: uplinks that are switched off; None = not yet known what a warden before this one has left so
+        self._cut: dict[int, Uplink] | None = None
 
     def capabilities(self) -> GateCapabilities:
         """Tried once, on this kernel; leaves nothing behind.  Raises ControlFailed."""
@@ -274,20 +277,24 @@ class NftGate:
         names = {finding.subject for finding in ways}
         # a filter on another device may send to any uplink, and nobody tells where an AF_XDP socket is
         everywhere = bool(names - {uplink.name for uplink in second.uplinks()})
+        off = self._off(around)
         cut: list[str] = []
         for uplink in second.uplinks():
-            if uplink.index not in self._cut and (everywhere or uplink.name in names):
+            if uplink.index not in off and (everywhere or uplink.name in names):
                 around.link_down(uplink)
-                self._cut[uplink.index] = uplink
+                off[uplink.index] = uplink
                 cut.append(uplink.name)
         return tuple(cut)
 
     def mend_links(self) -> tuple[str, ...]:
+        if self._around is None:
+            return ()
+        off = self._off(self._around)
         mended: list[str] = []
-        while self._cut and self._around is not None:
-            index, uplink = next(iter(self._cut.items()))
+        while off:
+            index, uplink = next(iter(off.items()))
             self._around.link_up(uplink)
-            del self._cut[index]
+            del off[index]
             mended.append(uplink.name)
         return tuple(mended)
 
@@ -317,7 +324,7 @@ class NftGate:
             permit=self._made.permit,
             form=nft.alive_form(),
             second=second.hand_over() if second is not None else None,
-            cut=tuple((uplink.index, uplink.name) for uplink in self._cut.values()),
+            cut=tuple((uplink.index, uplink.name) for uplink in (self._cut or {}).values()),
         )
 
     def take_over(self, word: GateHandover) -> None:
@@ -358,6 +365,21 @@ class NftGate:
 
     def on_flush(self) -> str:
         return self.capabilities().on_flush
+
+    def out_of_reach(self) -> tuple[str, ...]:
+        second = self._second_layer()
+        if second is None:
+            why = self._second_failed or "there is no second layer"
+            found: tuple[str, ...] = (f"all that does not go through this VM's IP stack: {why}",)
+        else:
+            found = (
+                *(f"{name}: {reason}" for name, reason in second.ungated().items()),
+                *(f"{each.uplink.name}: it is in another network namespace" for each in second.gone()),
+            )
+        if self._around is not None:
+            found += self._around.unjudged()
+        more = len(found) - _MOST_TOLD
+        return found if more <= 0 else (*found[:_MOST_TOLD], f"{more} more")
 
     def _commit(self, first: Sequence[Message], second: Sequence[Message], *, what: str) -> None:
         """Both layers in one transaction; if the second is not there any more, the first alone."""
@@ -408,6 +430,11 @@ class NftGate:
             self._second_failed = str(error)
         else:
             self._second_failed = ""
+
+    def _off(self, around: Around) -> dict[int, Uplink]:
+        if self._cut is None:
+            self._cut = {uplink.index: uplink for uplink in around.switched_off()}
+        return self._cut
 
     def _left(self) -> Left:
         """Of the lease as it runs in the kernel; less by what passes until the second layer has it."""

@@ -13,11 +13,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from vmwarden.errors import ControlFailed
 from vmwarden.linux import bpf, sockets_in_use
+from vmwarden.linux.other_ways import other_ways
 from vmwarden.linux.rtnetlink import Links
-from vmwarden.model.link import GoneUplink, Uplink
+from vmwarden.model.link import GoneUplink, Link, Uplink
 from vmwarden.model.verdict import Answer, Finding
 
 _SOURCE = "gate"
+#: Begins the name that a device has besides while we have switched it off; its index follows.  So the mark
+#: lives as long as what it tells of: our memory is gone with a crash, a file outlives the boot.
+_OFF = "vmwarden-off-"
 
 
 class WayAround:
@@ -49,11 +53,27 @@ class WayAround:
 
         Whoever may switch it on again may do so; then it is a finding again, and its gate still stands.
         """
+        try:
+            self._devices().add_altname(uplink.index, f"{_OFF}{uplink.index}")
+        except ControlFailed:
+            pass  # it is marked already, or cannot be: it is switched off all the same
         self._devices().switch_off(uplink.index)
 
     def link_up(self, uplink: Uplink) -> None:
-        """Switch it on again.  Raises ControlFailed."""
-        self._devices().switch_on(uplink.index)
+        """Switch it on again, if it is still there.  Raises ControlFailed."""
+        for link in self._devices().all():
+            if link.index == uplink.index:
+                self._devices().switch_on(link.index)
+                for altname in _marks(link):
+                    self._devices().remove_altname(link.index, altname)
+
+    def switched_off(self) -> tuple[Uplink, ...]:
+        """Devices that are off by link_down, also of a warden before us.  Raises ControlFailed."""
+        return tuple(Uplink(link.index, link.name) for link in self._devices().all() if _marks(link))
+
+    def unjudged(self) -> tuple[str, ...]:
+        """See ports.second_layer."""
+        return other_ways()
 
     def close(self) -> None:
         if self._links is not None:
@@ -89,6 +109,10 @@ class WayAround:
         if self._links is None:
             self._links = Links()
         return self._links
+
+
+def _marks(link: Link) -> list[str]:
+    return [altname for altname in link.altnames if altname.startswith(_OFF)]
 
 
 def _readable(

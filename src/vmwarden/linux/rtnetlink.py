@@ -17,7 +17,9 @@ from vmwarden.linux.netlink import (
     attribute,
     attributes,
     name,
+    nested,
     replies,
+    text,
 )
 from vmwarden.model.link import Link, LinkEvent
 
@@ -26,6 +28,7 @@ NETLINK_ROUTE = 0
 _NEWLINK, _DELLINK, _GETLINK, _SETLINK = 16, 17, 18, 19
 _NEWQDISC, _GETQDISC = 36, 38
 _NEWTFILTER, _GETTFILTER = 44, 46
+_NEWLINKPROP, _DELLINKPROP = 108, 109
 _GROUP_LINK = 1 << 0  # RTMGRP_LINK
 
 _IFINFO = struct.Struct("=BxHiII")  # family, device type, index, flags, change mask
@@ -37,7 +40,7 @@ _OPERSTATE_UP = 6
 # enum of include/uapi/linux/if_link.h
 _IFNAME, _LINK, _MASTER, _OPERSTATE, _LINKINFO = 3, 5, 10, 16, 18
 _EXT_MASK, _LINK_NETNSID, _XDP, _EVENT, _NEW_NETNSID = 29, 37, 43, 44, 45
-_NEW_IFINDEX = 49
+_NEW_IFINDEX, _PROP_LIST, _ALT_IFNAME = 49, 52, 53
 _PARENT_DEV_NAME, _PARENT_DEV_BUS_NAME = 56, 57
 _INFO_KIND = 1
 #: IFLA_XDP_PROG_ID, and those attached by the driver, by the stack, in hardware
@@ -94,6 +97,18 @@ class Links:
         """Take a device of this namespace up.  Raises NetlinkRefused, ControlFailed."""
         asked = _IFINFO.pack(0, 0, index, _IFF_UP, _IFF_UP)
         self._netlink.ask(_SETLINK, asked, what=f"switching on device {index}")
+
+    def add_altname(self, index: int, altname: str) -> None:
+        """Give a device another name besides (Linux 5.5).  Raises NetlinkRefused (EEXIST), ControlFailed."""
+        self._altname(_NEWLINKPROP, index, altname)
+
+    def remove_altname(self, index: int, altname: str) -> None:
+        """Raises NetlinkRefused, ControlFailed."""
+        self._altname(_DELLINKPROP, index, altname)
+
+    def _altname(self, kind: int, index: int, altname: str) -> None:
+        asked = _IFINFO.pack(0, 0, index, 0, 0) + nested(_PROP_LIST, text(_ALT_IFNAME, altname))
+        self._netlink.ask(kind, asked, what=f"marking device {index}")
 
     def filters(self) -> tuple[Filter, ...]:
         """Every filter of a clsact or ingress qdisc.  Programs attached by tcx are not among them.
@@ -203,6 +218,9 @@ def _link(payload: bytes) -> Link:
         loopback=bool(flags & _IFF_LOOPBACK),
         up=bool(flags & _IFF_UP),
         running=fields.get(_OPERSTATE, b"") == bytes([_OPERSTATE_UP]),
+        altnames=tuple(
+            _text(value) for kind, value in attributes(fields.get(_PROP_LIST, b"")) if kind == _ALT_IFNAME
+        ),
         xdp=tuple(
             sorted(
                 {_number(value) for kind, value in attributes(fields.get(_XDP, b"")) if kind in _XDP_PROGRAMS}

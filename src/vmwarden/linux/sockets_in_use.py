@@ -14,6 +14,15 @@ def af_xdp(protocols: Path = _PROTOCOLS) -> int:
 
     sock_diag would name the device of each, but Debian builds it as a module and others not at all.
     """
+    return _af_xdp(protocols) or 0
+
+
+def has_af_xdp(protocols: Path = _PROTOCOLS) -> bool:
+    """Whether this kernel has AF_XDP.  Raises ControlFailed: /proc does not say."""
+    return _af_xdp(protocols) is not None
+
+
+def _af_xdp(protocols: Path) -> int | None:
     try:
         with open(protocols, encoding="ascii", errors="replace") as lines:
             for line in lines:
@@ -23,7 +32,7 @@ def af_xdp(protocols: Path = _PROTOCOLS) -> int:
                     return _count(words[2])
     except (OSError, ValueError, IndexError) as error:
         raise ControlFailed(f"{protocols}: {error}") from error
-    return 0
+    return None
 
 
 def _count(word: str) -> int:

@@ -30,12 +30,14 @@ class PolicyStatus(Wire, frozen=True, kw_only=True):
 
 class GateStatus(Wire, frozen=True, kw_only=True):
     """What holds on this kernel, as it was tried.  closes: when, if the warden dies.  flushed: what becomes
-    of our rules if somebody else deletes them.  lease_ms: what is left, 0 = closed."""
+    of our rules if somebody else deletes them.  lease_ms: what is left, 0 = closed.
+    out_of_reach: what carries data here and is not judged, as far as kernel and devices tell it."""
 
     installed: bool
     closes: str = ""
     flushed: str = ""
     lease_ms: int = 0
+    out_of_reach: tuple[str, ...] = ()
 
 
 class JournalStatus(Wire, frozen=True, kw_only=True):

@@ -15,6 +15,7 @@ class Link:
     bus: what the device hangs on, for example "virtio/virtio3" or "pci/0000:00:03.0"; "" = nothing.
     up: switched on.  running: it could carry packets now.
     xdp: ids of the XDP programs that see its packets before anybody else.
+    altnames: other names that it has besides.
     """
 
     index: int
@@ -28,6 +29,7 @@ class Link:
     up: bool = False
     running: bool = False
     xdp: tuple[int, ...] = ()
+    altnames: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

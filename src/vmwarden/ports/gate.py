@@ -122,6 +122,10 @@ class Gate(Protocol):
         """For people: what happens if somebody else deletes our rules, on this kernel."""
         ...
 
+    def out_of_reach(self) -> tuple[str, ...]:
+        """For people: what of this machine carries data and is not judged; a few words each."""
+        ...
+
     def hand_over(self) -> GateHandover | None:
         """What a successor in this process needs to hold the gate on; its descriptors stay open, this gate is
         not used any more.  None: not installed."""

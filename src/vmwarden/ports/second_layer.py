@@ -110,7 +110,15 @@ class Around(Protocol):
         ...
 
     def link_up(self, uplink: Uplink) -> None:
-        """Switch it on again.  Raises ControlFailed."""
+        """Switch it on again, if it is still there.  Raises ControlFailed."""
+        ...
+
+    def unjudged(self) -> tuple[str, ...]:
+        """For people: what of this machine's devices neither layer judges; a few words each."""
+        ...
+
+    def switched_off(self) -> tuple[Uplink, ...]:
+        """Those that are off by link_down, also of a warden before this one.  Raises ControlFailed."""
         ...
 
     def close(self) -> None:

@@ -93,6 +93,9 @@ class FakeGate:
     def on_flush(self) -> str:
         return "they stay"
 
+    def out_of_reach(self) -> tuple[str, ...]:
+        return ("serial line ttyS0",)
+
     def end_flows(self, milliseconds: int) -> None:
         self._act("end_flows", milliseconds)
         self._needs_hold()

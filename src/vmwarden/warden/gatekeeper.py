@@ -271,6 +271,7 @@ class Gatekeeper:
                 closes=self._gate.closes_on_death(),
                 flushed=self._gate.on_flush(),
                 lease_ms=lease_ms,
+                out_of_reach=self._gate.out_of_reach(),
             )
         except ControlFailed as error:
             return GateStatus(installed=False, closes=str(error), lease_ms=lease_ms)

@@ -162,3 +162,9 @@ def test_flows_that_cannot_be_ended_are_recorded_and_close_nothing_less() -> Non
     ward.pass_time(12_000)
     assert ward.gate.passing() == "manage"
     assert any(record.body.get("what") == "flows.ended" for record in ward.journal.records)
+
+
+def test_status_says_what_is_out_of_reach() -> None:
+    gate = Ward().start().warden.status().gate
+    assert gate is not None
+    assert gate.out_of_reach == ("serial line ttyS0",)
