@@ -83,6 +83,9 @@ with lan() as net, net.vm.entered():
     found["renamed"] = state(); found["renamed, closed"] = look("in, IPv6")
     ip("del", "r0"); found["removed"] = state()
     ip("add", "r0", "type", "veth", "peer", "name", "r0", "netns", net.peer.name); found["returned"] = state()
+    WayAround().link_down(layer.uplinks()[0])
+    after = WayAround(); off = after.switched_off(); [after.link_up(each) for each in off]
+    found["switched off"] = [[each.name for each in off], len(after.switched_off())]
     ip("set", "r0", "netns", net.behind.name); found["moved"] = state()
     around = WayAround().look(layer.uplinks(), gone=layer.gone())
     found["around"] = [[finding.id, finding.answer] for finding in around]
@@ -111,6 +114,8 @@ def test_the_second_layer_on_the_kernel_of_debian_12(fast_machine: Callable[...,
         "renamed, closed": MANAGE,
         "removed": [True, [], 0],
         "returned": [True, ["r0"], 0],
+        # by one warden; on again by the next
+        "switched off": [["r0"], 0],
         "moved": [True, [], 1],
         "around": [["gate.around.uplink-gone", "deny"]],
         "traces": False,
