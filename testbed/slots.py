@@ -27,7 +27,8 @@ LEASE_S, RECHECK_S = 2.0, 9.0
 #: a trusted host is asked this often: three times within recheck (vmwarden.warden.warden)
 ASKED_EVERY_S = RECHECK_S / 3
 _DAY_S = 86_400
-_BEGINS_S, _ENDS_S = 9 * 3_600, 10 * 3_600
+#: it began hours before: a clock that is put back by one is in it, too
+_ENDS_S = 10 * 3_600
 
 _POLICY = """\
 format: vmwarden.policy/1
@@ -39,7 +40,7 @@ mode: enforce
 manage:
   in: [{{tcp: 22, from: 10.0.2.2/32}}]
 hours:
-  open: [{{times: [{{start_time: "09:00:00", end_time: "10:00:00"}}]}}]
+  open: [{{times: [{{start_time: "05:00:00", end_time: "10:00:00"}}]}}]
   time: {time}
 {recheck}  unknown: [{{after: 0s, posture: held}}]
 gate: {{lease: {lease}s}}
