@@ -3,12 +3,13 @@
 
 200 of each, without systemd and without emulation: tests/integration/test_program_deaths.py.
 
-pytest -m soak -s tests/vm/test_vm_death.py     10 of each, with the figures
+pytest -m soak -s tests/vm/test_vm_death.py     5 of each, with the figures
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 import signal
 import statistics
@@ -43,6 +44,8 @@ SOON_S = 180.0
 AT_ONCE_MS = 250.0
 #: the kernel's timer of a lease and one packet under way
 LATE_MS = 100.0
+#: a guest that shares its CPU with others may send nothing for a second
+QUIET_S = 3.0
 #: between two packets of a flow; emulated, more would only take the CPU from the programs
 PACE_S = 0.01
 
@@ -62,6 +65,11 @@ class Installed:
         found = dict(line.split("=", 1) for line in shown.splitlines())
         return int(found["MainPID"]), int(found["NRestarts"])
 
+    def supported_until_ms(self) -> int:
+        """CLOCK_BOOTTIME at which what an open gate rests on ends; 0 = it is not open."""
+        status = json.loads(self.guest.sh("vmwarden status --json", SOON_S).out)
+        return status["decision"].get("lease_until_boot_ms") or 0
+
     def signal(self, pid: int, number: int) -> int:
         """See Flows.signal; earlier stamps are of no use any more."""
         self.flows.forget()
@@ -69,7 +77,7 @@ class Installed:
 
     def closed_after_ms(self, moment_ns: int) -> float:
         """Wait for silence; the last packet of all flows after that moment.  Raises TimeoutError."""
-        self.flows.wait_silent(SOON_S)
+        self.flows.wait_silent(SOON_S, QUIET_S)
         return max(self.flows.last_after_ms(moment_ns).values())
 
 
@@ -106,7 +114,7 @@ def report(record: Record, what: str, closed_ms: list[float], open_s: list[float
     print(f"{what}: {said}")
 
 
-MANY = pytest.param(10, marks=pytest.mark.soak)
+MANY = pytest.param(5, marks=pytest.mark.soak)
 ROUNDS = pytest.mark.parametrize("rounds", [1, MANY])
 
 
@@ -156,18 +164,20 @@ def test_a_killed_watcher_closes_nothing_and_systemd_starts_it_again(
     gaps_ms = []
     for _ in range(rounds):
         pid, restarts = installed.unit("vmwarden-watcher")
+        began = time.monotonic()
         killed = installed.signal(pid, signal.SIGKILL)
-        connected = (
-            'vmwarden status --json | grep -q \'"watcher":"connected"\''
-            f" && test $(systemctl show -P NRestarts vmwarden-watcher) -gt {restarts}"
-        )
-        installed.guest.wait_until(connected, SOON_S)
+        before_ms = installed.supported_until_ms()
+        while (
+            installed.unit("vmwarden-watcher")[1] == restarts or installed.supported_until_ms() <= before_ms
+        ):
+            assert time.monotonic() < began + SOON_S, "no word of a new watcher"
         installed.flows.wait_flowing(SOON_S)  # a gap that goes on is none yet
         gaps_ms.append(installed.flows.longest_gap_ms(killed))
     said = f"longest gap of UDP p50 {statistics.median(gaps_ms):.0f}, max {max(gaps_ms):.0f} ms"
     record_property(f"watcher SIGKILL x {rounds}, systemd", said)
     print(f"watcher SIGKILL x {rounds}, systemd: {said}")
-    assert max(gaps_ms) < LEASE_S * 1000 / 2
+    # emulated beside other work, a second of silence is no closing; without evidence it would be a start's
+    assert max(gaps_ms) < LEASE_S * 1000
 
 
 @pytest.mark.parametrize("rounds", [MANY])
