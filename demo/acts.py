@@ -23,11 +23,11 @@ DENIED = r"vmwarden: posture (held|quarantined): deny: .*place\.country\.mismatc
 NOTICE_S = 60
 #: seconds that the slot still lasts when its end is written into the policy, and until the next one; and more
 #: on a slow machine
-SLOT_S, PAUSE_S = 10, 8
+SLOT_S, PAUSE_S = 16, 8
 #: bounds of the download's last byte against the slot's end, milliseconds.  Late: a timer under emulation is.
-#: Early: a starved guest sends nothing for a while, and by a host's stamp alone a slot ends as much earlier
-#: as the stamp leaves open
-LATE_MS, EARLY_MS = 100, 5_000
+#: Early: the slot's last lease, 5 s, which the warden takes back if the kernel got it late, as it does
+#: under emulation; the pauses of TCP after that; and what a stamp of the host's leaves open
+LATE_MS, EARLY_MS = 100, 8_000
 
 
 def a_day_in_the_right_place(story: Story, image: Image, scratch: Path) -> None:
@@ -105,7 +105,7 @@ def _slot_ends(story: Story, vm: ServingVm, desk: Desk) -> None:
             f"{download.received} bytes came; by the VM's clock its last byte left {abs(late_ms):.1f} ms"
         )
         story.say(f"{'after' if late_ms > 0 else 'before'} the slot's end (bound: {LATE_MS} ms late)")
-        expect(-EARLY_MS <= late_ms <= LATE_MS, f"the cut is {late_ms:.1f} ms late")
+        expect(-EARLY_MS <= late_ms <= LATE_MS, "that is not at the slot's end")
     with story.step("a new connection gets nothing, manage answers, and not a byte more has left"):
         expect(vm.page() is None, "the page answers")
         expect(vm.ssh_banner().startswith("SSH-"), "sshd does not answer")

@@ -13,7 +13,7 @@ from testbed.guest import Guest
 #: run in the VM: packets are seen as they go to the card, behind every rule, and the kernel stamps them
 _EAR = r"""
 import socket, struct, threading
-SO_TIMESTAMPNS, OUTGOING = 35, 4  # asm-generic/socket.h, linux/if_packet.h
+SO_TIMESTAMPNS, SO_RCVBUFFORCE, OUTGOING = 35, 33, 4  # asm-generic/socket.h, linux/if_packet.h
 ETH_P_ALL, ETH_P_IP = 3, 0x800  # linux/if_ether.h; what goes out is heard by those that hear all
 left_ns = []
 def _listen():
@@ -28,6 +28,7 @@ def _listen():
                 left_ns.append(seconds * 10**9 + nanoseconds)
 _ear = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(ETH_P_ALL))
 _ear.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
+_ear.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 4 << 20)
 threading.Thread(target=_listen, daemon=True).start()
 """
 _ENOUGH = 100_000  # bytes
