@@ -59,7 +59,7 @@ PYTEST := .venv/bin/python -m pytest -q --timeout 600
 .PHONY: test
 test: lint ## everything: lint, types, floors, unit, property, contract, golden, integration (root), vm
 	@tools/packages.sh test guest
-	@$(PYTEST) -m "not soak" --durations 15
+	@tools/test.sh $(PYTEST) --durations 15
 
 .PHONY: quick
 quick: setup ## what needs neither root nor guests

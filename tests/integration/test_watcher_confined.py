@@ -29,7 +29,7 @@ BY_USER = ("shadow", "secret", "environment", "control", "ptrace", "signal", "pa
 #: refused by Landlock, to somebody whom the modes of the files would let
 BY_LANDLOCK = ("create", "temporary", "overwrite", "exec")
 BY_LANDLOCK_4 = ("bind",)
-#: no unit forbids it the Internet here: then it may connect, as with time servers (docs/reference/privileges.md)
+#: no unit forbids it the Internet here: then it may connect, as where the policy lists time servers
 WITH_INTERNET = ("connect",)
 BY_LANDLOCK_6 = ("abstract",)
 #: makes a kernel without Landlock for what it starts: system calls 444 to 446 are answered with ENOSYS.

@@ -137,6 +137,26 @@ def test_frozen_between_computing_and_sending_closes_again() -> None:
     assert ward.gate.passing() == "manage"
 
 
+def test_a_slow_renewal_is_made_again_with_room_for_what_it_took() -> None:
+    no_grace = (UnknownRung(after="0s", posture=Posture.HELD),)
+    place = Place(any_of=(PlaceEntry(country="DE"),), recheck="2s", unknown=no_grace)
+    ward = Ward(policy(place=place)).start()
+    original = ward.gate.lease
+
+    def lease(milliseconds: int, **words: Any) -> None:
+        ward.clock.advance(40)
+        original(milliseconds, **words)
+
+    ward.gate.lease = lease  # type: ignore[method-assign]
+    heard = ward.clock.now().boot_ms
+    ward.round()
+
+    assert ward.gate.passing() == "open"
+    _, ms, _ = ward.gate.acts[-1]
+    assert isinstance(ms, int)
+    assert ward.clock.now().boot_ms + ms <= heard + 2_000
+
+
 def test_observe_touches_nothing_and_says_what_it_would_do() -> None:
     ward = Ward(policy(mode="observe")).start()
     ward.round(country="FR")
