@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A slot ends while flows run: a whole warden before the real gate, in a network namespace.
 
-pytest -m soak -s tests/integration/test_hours_cut.py     100 cuts, half of them with a warden that is stopped
+pytest -m soak -s tests/integration/test_hours_cut.py     150 cuts; the warden runs, was stopped, was killed
 """
 
 import datetime
@@ -49,7 +49,7 @@ def policy_until(end_s: int, **more: object) -> Policy:
 
 
 @contextmanager
-def warden(network: Lan, in_force: Policy) -> Iterator[Warden]:
+def warden(network: Lan, in_force: Policy) -> Iterator[tuple[Warden, NftGate]]:
     with network.vm.entered():
         gate = NftGate(uids, second=SecondLayer(uids, stands_in=lambda link: link.name == "eth0"))
         made = Warden(
@@ -80,7 +80,7 @@ def warden(network: Lan, in_force: Policy) -> Iterator[Warden]:
                     break
                 time.sleep(0.02)
                 made.tick()
-            yield made
+            yield made, gate
         finally:
             gate.remove()
 
@@ -108,10 +108,10 @@ def flows_of(traffic: Traffic, network: Lan) -> list[Flow]:
     ]
 
 
-def cut(network: Lan, *, stopped: bool, slot_s: int) -> list[float]:
+def cut(network: Lan, *, before: str, slot_s: int) -> list[float]:
     """How late the last packet of each flow was, milliseconds.  [] = too short a slot for this machine."""
     end_s = int(time.time()) + slot_s
-    with warden(network, policy_until(end_s)) as made:
+    with warden(network, policy_until(end_s)) as (made, gate):
         traffic = Traffic()
         try:
             flows = flows_of(traffic, network)
@@ -119,7 +119,9 @@ def cut(network: Lan, *, stopped: bool, slot_s: int) -> list[float]:
                 return []
             with traffic.running():
                 # stopped: nobody renews, looks or closes from half a second before the end on
-                run(made, end_s - 0.5 if stopped else end_s + 0.5)
+                run(made, end_s - 0.5 if before else end_s + 0.5)
+                if before == "killed":
+                    gate.close()  # as the kernel does with the sockets of who dies
                 time.sleep(max(0.0, end_s + 0.5 - time.time()))
         except TimeoutError:
             assert time.time() > end_s, "a flow could not be opened in an open slot"
@@ -130,13 +132,13 @@ def cut(network: Lan, *, stopped: bool, slot_s: int) -> list[float]:
     return [late_ms(flow, end_s) for flow in flows]
 
 
-@pytest.mark.parametrize("stopped", [False, True], ids=["running", "stopped before"])
+@pytest.mark.parametrize("before", ["", "stopped", "killed"], ids=lambda before: before or "running")
 @pytest.mark.parametrize("cuts", [3, pytest.param(50, marks=pytest.mark.soak)])
-def test_the_kernel_cuts_at_the_end_of_the_slot(network: Lan, cuts: int, stopped: bool) -> None:
+def test_the_kernel_cuts_at_the_end_of_the_slot(network: Lan, cuts: int, before: str) -> None:
     late: list[float] = []
     for _ in range(cuts):
         for slot_s in (4, 8, 16):
-            if found := cut(network, stopped=stopped, slot_s=slot_s):
+            if found := cut(network, before=before, slot_s=slot_s):
                 late += found
                 break
     assert len(late) >= cuts * 5 * 0.9
@@ -147,7 +149,7 @@ def test_the_kernel_cuts_at_the_end_of_the_slot(network: Lan, cuts: int, stopped
 
 def test_both_ends_are_told(network: Lan) -> None:
     end_s = int(time.time()) + SLOT_S + 1
-    with warden(network, policy_until(end_s)) as made:
+    with warden(network, policy_until(end_s)) as (made, _):
         traffic = Traffic()
         flows = [flow for flow in flows_of(traffic, network) if flow.stream]
         run(made, end_s + 1.0)
@@ -160,7 +162,7 @@ def test_both_ends_are_told(network: Lan) -> None:
 
 def test_in_the_drain_open_flows_finish_and_none_begins(network: Lan) -> None:
     end_s = int(time.time()) + 2 * SLOT_S
-    with warden(network, policy_until(end_s, drain=f"{SLOT_S}s")) as made:
+    with warden(network, policy_until(end_s, drain=f"{SLOT_S}s")) as (made, _):
         traffic = Traffic()
         flows = flows_of(traffic, network)
         with traffic.running():
