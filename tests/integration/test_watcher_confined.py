@@ -119,7 +119,7 @@ def test_what_a_captured_watcher_tries(prepared: dict[str, Any]) -> None:
     refused = {*BY_USER}
     for since, names in ((1, BY_LANDLOCK), (4, BY_LANDLOCK_4), (6, BY_LANDLOCK_6)):
         refused |= {*names} if version >= since else set()
-    every = (*BY_USER, *BY_LANDLOCK_4, *BY_LANDLOCK_6, *BY_LANDLOCK, *WITH_INTERNET)
+    every = (*BY_USER, *WITH_INTERNET, *BY_LANDLOCK_4, *BY_LANDLOCK_6, *BY_LANDLOCK)
 
     assert set(probe(prepared, *every, confine=False).values()) == {"done"}
     said = probe(prepared, *every, confine=True)
